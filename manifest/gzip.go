@@ -1,0 +1,218 @@
+package manifest
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"hash/crc32"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/klauspost/compress/flate"
+)
+
+// The gzip framing of a model layer: one member (RFC 1952) whose deflate
+// stream is cut every blockSize bytes of input. Each block is deflated with a
+// fresh window and ended by two sync flushes, so blocks are packed, and can be
+// inflated, on all cores. The bytes do not depend on the number of cores.
+const (
+	blockSize = 1 << 20
+	// maxWorkers bounds memory: a worker holds a block, its packed form and
+	// a compressor, about 3 MiB.
+	maxWorkers = 4
+)
+
+// gzipHeader is deflate, no extra fields, no time, fastest algorithm, unknown
+// system (RFC 1952, section 2.3).
+var gzipHeader = [10]byte{0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 255}
+
+// finalBlock is an empty deflate block with the final bit set (RFC 1951,
+// section 3.2.3: fixed codes, end of block).
+var finalBlock = [2]byte{0x03, 0x00}
+
+// block is one piece of the stream on its way through a [gzipWriter].
+type block struct {
+	raw    []byte
+	packed sliceWriter
+	ready  chan struct{} // packed is complete
+	hashed chan struct{} // raw has been read by the hashing goroutine
+}
+
+// sliceWriter is an append-only buffer that keeps its memory when reset.
+type sliceWriter []byte
+
+func (s *sliceWriter) Write(p []byte) (int, error) {
+	*s = append(*s, p...)
+	return len(p), nil
+}
+
+// gzipWriter writes the framing. Blocks are packed by several goroutines,
+// hashed by one and written in order by another; memory is bounded by the
+// number of blocks in flight.
+type gzipWriter struct {
+	w       io.Writer
+	sum     hash.Hash // over the uncompressed bytes; may be nil
+	crc     uint32
+	size    uint32 // uncompressed, modulo 2^32 (RFC 1952 ISIZE)
+	cur     *block
+	free    chan *block
+	packing chan *block
+	hashing chan *block
+	writing chan *block
+	wg      sync.WaitGroup
+
+	mu  sync.Mutex
+	err error
+}
+
+// newGzipWriter returns a writer of the framing to w that also feeds the
+// uncompressed bytes to sum, if it is not nil. Close must be called, on
+// failure too, to release its goroutines; it does not close w.
+func newGzipWriter(w io.Writer, sum hash.Hash) *gzipWriter {
+	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
+	blocks := workers + 2
+	z := &gzipWriter{
+		w: w, sum: sum,
+		free:    make(chan *block, blocks),
+		packing: make(chan *block, blocks),
+		hashing: make(chan *block, blocks),
+		writing: make(chan *block, blocks),
+	}
+	for range blocks {
+		z.free <- &block{}
+	}
+	for range workers {
+		z.wg.Go(z.pack)
+	}
+	z.wg.Go(z.hash)
+	z.wg.Go(z.write)
+	return z
+}
+
+func (z *gzipWriter) Write(p []byte) (int, error) {
+	written := 0
+	for len(p) > 0 {
+		if z.cur == nil {
+			if err := z.failed(); err != nil {
+				return written, err
+			}
+			z.cur = <-z.free
+			if z.cur.raw == nil {
+				z.cur.raw = make([]byte, 0, blockSize)
+			}
+			z.cur.raw = z.cur.raw[:0]
+		}
+		n := min(len(p), blockSize-len(z.cur.raw))
+		z.cur.raw = append(z.cur.raw, p[:n]...)
+		p, written = p[n:], written+n
+		if len(z.cur.raw) == blockSize {
+			z.dispatch()
+		}
+	}
+	return written, nil
+}
+
+// dispatch sends the current block on its way.
+func (z *gzipWriter) dispatch() {
+	b := z.cur
+	z.cur = nil
+	b.ready, b.hashed = make(chan struct{}), make(chan struct{})
+	z.packing <- b
+	z.hashing <- b
+	z.writing <- b
+}
+
+// Close packs what is left, writes the trailer and waits for the goroutines.
+func (z *gzipWriter) Close() error {
+	if z.cur != nil {
+		z.dispatch()
+	}
+	close(z.packing)
+	close(z.hashing)
+	close(z.writing)
+	z.wg.Wait()
+	if err := z.failed(); err != nil {
+		return err
+	}
+	var trailer [8]byte
+	binary.LittleEndian.PutUint32(trailer[:4], z.crc)
+	binary.LittleEndian.PutUint32(trailer[4:], z.size)
+	if _, err := z.w.Write(finalBlock[:]); err != nil {
+		return err
+	}
+	_, err := z.w.Write(trailer[:])
+	return err
+}
+
+func (z *gzipWriter) pack() {
+	w, err := flate.NewWriter(nil, flate.BestSpeed)
+	if err != nil {
+		z.fail(err)
+	}
+	for b := range z.packing {
+		if err == nil {
+			b.packed = b.packed[:0]
+			err = deflate(w, &b.packed, b.raw)
+			z.fail(err)
+		}
+		close(b.ready)
+	}
+}
+
+// deflate writes one block to dst: fresh window, two sync flushes.
+func deflate(w *flate.Writer, dst io.Writer, raw []byte) error {
+	w.Reset(dst)
+	if _, err := w.Write(raw); err != nil {
+		return fmt.Errorf("deflate: %w", err)
+	}
+	for range 2 {
+		if err := w.Flush(); err != nil {
+			return fmt.Errorf("deflate: %w", err)
+		}
+	}
+	return nil
+}
+
+func (z *gzipWriter) hash() {
+	for b := range z.hashing {
+		z.crc = crc32.Update(z.crc, crc32.IEEETable, b.raw)
+		z.size += uint32(len(b.raw))
+		if z.sum != nil {
+			z.sum.Write(b.raw)
+		}
+		close(b.hashed)
+	}
+}
+
+func (z *gzipWriter) write() {
+	_, err := z.w.Write(gzipHeader[:])
+	z.fail(err)
+	for b := range z.writing {
+		<-b.ready
+		<-b.hashed
+		if z.failed() == nil {
+			_, err := z.w.Write(b.packed)
+			z.fail(err)
+		}
+		z.free <- b
+	}
+}
+
+// fail keeps the first error.
+func (z *gzipWriter) fail(err error) {
+	if err == nil {
+		return
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	if z.err == nil {
+		z.err = err
+	}
+}
+
+func (z *gzipWriter) failed() error {
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	return z.err
+}

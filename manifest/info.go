@@ -1,0 +1,101 @@
+package manifest
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"galley/manifest/training"
+)
+
+// Info is what an artifact tells of its model. It is what whoever pushed it
+// claims; strings may hold anything.
+type Info struct {
+	Name, Version    string
+	Revision, Source string
+	Created          string // RFC 3339
+	Trained          string // RFC 3339, or without a zone where none was known
+	Class            string // module.name of the estimator
+	Content          digest.Digest
+	Features         int           // how many; -1: unknown
+	FeaturesDigest   digest.Digest // the feature contract
+	Metrics          []training.Metric
+	Omitted          int // further metrics that only the summary has
+}
+
+// Info reads the manifest's annotations. What is missing or broken in them is
+// left empty.
+func (a *Artifact) Info() Info {
+	an := a.Manifest.Annotations
+	i := Info{
+		Name: an[v1.AnnotationTitle], Version: an[v1.AnnotationVersion],
+		Revision: an[v1.AnnotationRevision], Source: an[v1.AnnotationSource],
+		Created: an[v1.AnnotationCreated], Trained: an[AnnotationTrained],
+		Class:          an[AnnotationModelClass],
+		Content:        digest.Digest(an[AnnotationContent]),
+		Features:       count(an[AnnotationFeaturesCount], -1),
+		FeaturesDigest: digest.Digest(an[AnnotationFeaturesDigest]),
+		Omitted:        count(an[AnnotationMetricsOmitted], 0),
+	}
+	for _, key := range slices.Sorted(maps.Keys(an)) {
+		path, ok := strings.CutPrefix(key, AnnotationMetric)
+		if !ok {
+			continue
+		}
+		if m, err := training.ParseMetric(path, an[key]); err == nil {
+			i.Metrics = append(i.Metrics, m)
+		}
+	}
+	return i
+}
+
+func count(s string, missing int) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return missing
+	}
+	return n
+}
+
+// maxGlance bounds the JSON layers of other tools that [Artifact.Describe]
+// reads, in bytes.
+const maxGlance = 1 << 20
+
+// Describe is [Artifact.Info], filled in from the features and summary layers
+// where another tool made the artifact and did not annotate it. It fetches
+// these small files from src, and nothing else. JSON that cannot be understood
+// tells nothing.
+func (a *Artifact) Describe(ctx context.Context, src Fetcher) (Info, error) {
+	i := a.Info()
+	if i.Content != "" {
+		return i, nil
+	}
+	for _, l := range a.Layers {
+		if l.Format != FormatRaw || l.Descriptor.Size > maxGlance || l.Role != RoleFeatures && l.Role != RoleSummary {
+			continue
+		}
+		data, err := ReadBlob(ctx, src, l.Descriptor, "layer "+l.Title, maxGlance)
+		if err != nil {
+			return i, err
+		}
+		switch l.Role {
+		case RoleFeatures:
+			if f, err := training.ParseFeatures(data, ""); err == nil && f.Names != nil {
+				i.Features, i.FeaturesDigest = len(f.Names), f.Digest()
+			}
+		case RoleSummary:
+			if s, err := training.ParseSummary(data); err == nil {
+				i.Metrics, i.Omitted = training.Select(s.Metrics, nil, maxMetrics)
+				if i.Trained == "" {
+					i.Trained = s.Trained
+				}
+			}
+		}
+	}
+	return i, nil
+}

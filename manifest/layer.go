@@ -1,0 +1,274 @@
+package manifest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"hash"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// packedLayer is a layer that streams from its source files as often as it is
+// opened. Nothing of it is kept but its descriptor.
+type packedLayer struct {
+	role   Role
+	format Format
+	title  string
+	files  []*source
+	desc   v1.Descriptor
+	diffID digest.Digest
+}
+
+// layersOf groups the files into layers: model files by their top-level
+// directory, because oras refuses two layers of one title and titles that
+// nest; every other file on its own.
+func layersOf(files []*source, format Format) []*packedLayer {
+	var layers []*packedLayer
+	dirs := make(map[string]*packedLayer)
+	for _, role := range Roles() {
+		for _, s := range files {
+			if s.Role != role {
+				continue
+			}
+			if role != RoleModel && role != RolePart || format == FormatRaw || s.MediaType != "" {
+				layers = append(layers, &packedLayer{role: role, format: FormatRaw, title: s.Path, files: []*source{s}})
+				continue
+			}
+			dir, _, below := strings.Cut(s.Path, "/")
+			if !below {
+				dir = "."
+			}
+			if dirs[dir] == nil {
+				dirs[dir] = &packedLayer{role: role, format: format, title: tarTitle(dir, format)}
+				layers = append(layers, dirs[dir])
+			}
+			dirs[dir].files = append(dirs[dir].files, s)
+		}
+	}
+	return layers
+}
+
+// tarTitle names a tar layer. What oras unpacks is titled with the directory
+// it makes, anything else with a file name of its own.
+func tarTitle(dir string, f Format) string {
+	if f == FormatTarGzip {
+		return dir
+	}
+	if dir == "." {
+		dir = "model"
+	}
+	return dir + map[Format]string{FormatTar: ".tar", FormatTarZstd: ".tar.zst"}[f]
+}
+
+// measure reads the layers' files once and fills in digests, sizes and
+// annotations. A tar layer keeps every core busy by itself, so these go one
+// after another; the rest are small and go along.
+func measure(ctx context.Context, layers []*packedLayer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(4)
+	g.Go(func() error {
+		for _, l := range layers {
+			if l.format == FormatRaw {
+				continue
+			}
+			if err := l.measure(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	for _, l := range layers {
+		if l.format == FormatRaw {
+			g.Go(func() error { return l.measure(ctx) })
+		}
+	}
+	return g.Wait()
+}
+
+func (l *packedLayer) measure(ctx context.Context) error {
+	c := &counter{h: sha256.New()}
+	diff := sha256.New()
+	if l.format == FormatRaw {
+		// The file's own digest is the layer's.
+		c.h, diff = nil, nil
+	}
+	if err := l.write(ctx, c, diff); err != nil {
+		return err
+	}
+	l.desc = v1.Descriptor{MediaType: mediaType(l.role, l.format), Digest: l.files[0].sum, Size: c.n}
+	l.diffID = l.desc.Digest
+	if custom := l.files[0].MediaType; custom != "" {
+		l.desc.MediaType = custom
+	}
+	if l.format != FormatRaw {
+		l.desc.Digest = digest.NewDigest(digest.SHA256, c.h)
+		l.diffID = digest.NewDigest(digest.SHA256, diff)
+	}
+	var err error
+	l.desc.Annotations, err = l.annotations()
+	return err
+}
+
+// write streams the layer's bytes to w and its uncompressed bytes to diff,
+// unless that is nil.
+func (l *packedLayer) write(ctx context.Context, w io.Writer, diff hash.Hash) error {
+	switch l.format {
+	case FormatTarGzip:
+		z := newGzipWriter(w, diff)
+		err := writeTar(ctx, z, l.files)
+		if cerr := z.Close(); err == nil {
+			err = cerr
+		}
+		return err
+	case FormatTarZstd:
+		// One goroutine: the encoder's output depends on how it splits work.
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		if err != nil {
+			return err
+		}
+		err = writeTar(ctx, tee(z, diff), l.files)
+		if cerr := z.Close(); err == nil {
+			err = cerr
+		}
+		return err
+	case FormatTar:
+		return writeTar(ctx, tee(w, diff), l.files)
+	default:
+		return l.files[0].copyTo(ctx, w)
+	}
+}
+
+func tee(w io.Writer, h hash.Hash) io.Writer {
+	if h == nil {
+		return w
+	}
+	return io.MultiWriter(w, h)
+}
+
+// counter counts what is written and hashes it, if h is not nil.
+type counter struct {
+	h hash.Hash
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	if c.h != nil {
+		c.h.Write(p)
+	}
+	c.n += int64(len(p))
+	return len(p), nil
+}
+
+// open packs the layer again into a reader. Reading ends with [*ChangedError]
+// instead of io.EOF if the bytes are not those that were measured.
+func (l *packedLayer) open(ctx context.Context) io.ReadCloser {
+	ctx, cancel := context.WithCancel(ctx)
+	pr, pw := io.Pipe()
+	r := &layerReader{PipeReader: pr, cancel: cancel, done: make(chan struct{})}
+	go func() {
+		defer close(r.done)
+		c := &counter{h: sha256.New()}
+		err := l.write(ctx, io.MultiWriter(pw, c), nil)
+		if err == nil && digest.NewDigest(digest.SHA256, c.h) != l.desc.Digest {
+			err = &ChangedError{l.files[0].Path}
+		}
+		pw.CloseWithError(err)
+	}()
+	return r
+}
+
+// layerReader is the reading end of a layer being packed.
+type layerReader struct {
+	*io.PipeReader
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Close stops the packing and waits for its goroutines.
+func (r *layerReader) Close() error {
+	r.cancel()
+	r.PipeReader.Close()
+	<-r.done
+	return nil
+}
+
+// fileMetadata is the ModelPack annotation of a layer's file; only name, size
+// and kind vary.
+type fileMetadata struct {
+	Name     string    `json:"name"`
+	Mode     uint32    `json:"mode"`
+	UID      uint32    `json:"uid"`
+	GID      uint32    `json:"gid"`
+	Size     int64     `json:"size"`
+	ModTime  time.Time `json:"mtime"`
+	Typeflag byte      `json:"typeflag"` // modctl writes 0 for a file, 5 for a directory
+}
+
+// packedFile is an element of the annotation ml.galley.files.
+type packedFile struct {
+	Path   string `json:"path"`
+	Role   Role   `json:"role,omitempty"` // where it is not the layer's
+	Size   int64  `json:"size"`
+	SHA256 string `json:"sha256"`
+}
+
+func (l *packedLayer) annotations() (map[string]string, error) {
+	filepath := l.title
+	first := l.files[0]
+	meta := fileMetadata{Name: path.Base(first.Path), Mode: uint32(first.mode()), Size: first.size, ModTime: time.Unix(0, 0).UTC()}
+	if len(l.files) == 1 {
+		filepath = first.Path
+	} else {
+		meta.Name, meta.Mode, meta.Size, meta.Typeflag = l.title, 0o755, 0, 5
+	}
+	text, err := marshal(meta)
+	if err != nil {
+		return nil, err
+	}
+	a := map[string]string{
+		annotationTitle:        l.title,
+		annotationFilepath:     filepath,
+		annotationFileMetadata: string(text),
+		AnnotationRole:         string(l.role),
+	}
+	if l.format == FormatRaw {
+		return a, nil
+	}
+	var files []packedFile
+	for _, s := range l.files {
+		f := packedFile{Path: s.Path, Size: s.size, SHA256: s.sum.Encoded()}
+		if s.Role != l.role {
+			f.Role = s.Role
+		}
+		files = append(files, f)
+	}
+	if text, err = marshal(files); err != nil {
+		return nil, err
+	}
+	a[AnnotationFiles] = string(text)
+	if l.format == FormatTarGzip {
+		a[annotationOrasUnpack] = "true"
+		a[annotationOrasDigest] = l.diffID.String()
+	}
+	return a, nil
+}
+
+// marshal writes compact JSON without HTML escapes, the one encoder behind
+// every digest.
+func marshal(v any) ([]byte, error) {
+	var b strings.Builder
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		return nil, err
+	}
+	return []byte(strings.TrimSuffix(b.String(), "\n")), nil
+}

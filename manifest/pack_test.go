@@ -1,0 +1,329 @@
+package manifest_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"galley/manifest"
+)
+
+var update = flag.Bool("update", false, "rewrite golden files")
+
+const (
+	modelPath    = "models/random_forest_final_model.joblib"
+	featuresPath = "data/selected_features.json"
+	summaryPath  = "data/training_summary.json"
+)
+
+// everyday is the three files of an everyday project in fsys.
+func everyday(fsys fs.FS) []manifest.Input {
+	return []manifest.Input{
+		manifest.FromFS(fsys, modelPath, modelPath, manifest.RoleModel),
+		manifest.FromFS(fsys, featuresPath, featuresPath, manifest.RoleFeatures),
+		manifest.FromFS(fsys, summaryPath, summaryPath, manifest.RoleSummary),
+	}
+}
+
+func fraud() fs.FS { return os.DirFS("../testdata/fraud") }
+
+func pack(t testing.TB, in []manifest.Input, o manifest.PackOptions) *manifest.Packed {
+	t.Helper()
+	p, err := manifest.Pack(t.Context(), in, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// blobs reads every blob of a packed model and checks it against its
+// descriptor.
+func blobs(t testing.TB, p *manifest.Packed) map[string][]byte {
+	t.Helper()
+	all := make(map[string][]byte)
+	for _, d := range append([]v1.Descriptor{p.Root, p.Manifest.Config}, p.Manifest.Layers...) {
+		data, err := manifest.ReadBlob(t.Context(), p, d, "blob", 1<<30)
+		if err != nil {
+			t.Fatalf("fetch %s: %v", d.MediaType, err)
+		}
+		all[d.Digest.String()] = data
+	}
+	return all
+}
+
+// TestGolden holds the bytes of the format. A change here is a change of the
+// format: tags of old artifacts will no longer match a fresh push to the byte.
+func TestGolden(t *testing.T) {
+	full := manifest.PackOptions{
+		Name: "fraud-detector", Version: "1.4.0", Revision: strings.Repeat("3f", 20), Source: "https://example.com/acme/fraud",
+		Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Annotations: map[string]string{"org.example.team": "risk <&>"},
+	}
+	for _, tt := range []struct {
+		name string
+		opts manifest.PackOptions
+	}{
+		{"plain", manifest.PackOptions{}},
+		{"full", full},
+		{"raw", manifest.PackOptions{Format: manifest.FormatRaw}},
+		{"tar", manifest.PackOptions{Format: manifest.FormatTar}},
+		{"zstd", manifest.PackOptions{Format: manifest.FormatTarZstd}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := pack(t, everyday(fraud()), tt.opts)
+			all := blobs(t, p)
+			var got bytes.Buffer
+			fmt.Fprintf(&got, "%s\n", p.Root.Digest)
+			for _, d := range []v1.Descriptor{p.Root, p.Manifest.Config} {
+				if err := json.Indent(&got, all[d.Digest.String()], "", "  "); err != nil {
+					t.Fatal(err)
+				}
+				got.WriteByte('\n')
+			}
+			golden(t, filepath.Join("../testdata/golden", "manifest-"+tt.name+".txt"), got.Bytes())
+		})
+	}
+}
+
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, got, 0o666); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs:\ngot:\n%s\nwant:\n%s", name, got, want)
+	}
+}
+
+// TestDigestDependsOnTheFilesAlone varies everything else.
+func TestDigestDependsOnTheFilesAlone(t *testing.T) {
+	want := pack(t, everyday(fraud()), manifest.PackOptions{}).Root.Digest
+	dir := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.CopyFS(dir, fraud()); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Local
+	time.Local = time.FixedZone("far", 13*3600)
+	t.Cleanup(func() { time.Local = old })
+	mask := setUmask(0o077)
+	t.Cleanup(func() { setUmask(mask) })
+	for i, p := range []string{modelPath, featuresPath, summaryPath} {
+		name := filepath.Join(dir, p)
+		if err := os.Chmod(name, []fs.FileMode{0o600, 0o755, 0o640}[i]); err != nil {
+			t.Fatal(err)
+		}
+		when := time.Date(2001+i, 2, 3, 4, 5, 6, 789, time.UTC)
+		if err := os.Chtimes(name, when, when); err != nil {
+			t.Fatal(err)
+		}
+		if os.Getuid() == 0 {
+			if err := os.Chown(name, 1000+i, 1000); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	in := everyday(os.DirFS(dir))
+	in[0], in[2] = in[2], in[0]
+	if got := pack(t, in, manifest.PackOptions{}).Root.Digest; got != want {
+		t.Errorf("digest %s; want %s", got, want)
+	}
+}
+
+func TestContentIsWhatTheModelIs(t *testing.T) {
+	base := fstest.MapFS{
+		modelPath:    {Data: []byte("\x80\x04N.")},
+		featuresPath: {Data: []byte(`{"selected_features": ["a", "b"], "created_at": "2025-12-12T12:00:21+00:00"}`)},
+		summaryPath:  {Data: []byte(`{"test_metrics": {"test_f1": 0.5}, "training_time": 12.5, "feature_count": 2}`)},
+	}
+	content := func(fsys fs.FS, o manifest.PackOptions) string {
+		return pack(t, everyday(fsys), o).Manifest.Annotations[manifest.AnnotationContent]
+	}
+	with := func(path, text string) fs.FS {
+		m := fstest.MapFS{}
+		maps.Copy(m, base)
+		m[path] = &fstest.MapFile{Data: []byte(text)}
+		return m
+	}
+	want := content(base, manifest.PackOptions{})
+	for name, got := range map[string]string{
+		"revision":     content(base, manifest.PackOptions{Revision: "abc", Created: time.Unix(1e9, 0), Name: "x", Version: "2"}),
+		"layer format": content(base, manifest.PackOptions{Format: manifest.FormatTar}),
+		"time":         content(with(featuresPath, `{"created_at": "2026-01-01T00:00:00+00:00", "selected_features": ["a", "b"]}`), manifest.PackOptions{}),
+		"duration":     content(with(summaryPath, `{"test_metrics": {"test_f1": 0.50}, "training_time": 99}`), manifest.PackOptions{}),
+	} {
+		if got != want {
+			t.Errorf("another %s gives another content", name)
+		}
+	}
+	for name, got := range map[string]string{
+		"model":   content(with(modelPath, "\x80\x04K\x01."), manifest.PackOptions{}),
+		"order":   content(with(featuresPath, `["b", "a"]`), manifest.PackOptions{}),
+		"metrics": content(with(summaryPath, `{"test_metrics": {"test_f1": 0.51}}`), manifest.PackOptions{}),
+	} {
+		if got == want {
+			t.Errorf("another %s gives the same content", name)
+		}
+	}
+}
+
+func TestLayers(t *testing.T) {
+	fsys := fstest.MapFS{
+		"m": {Data: []byte("\x80\x04N.")}, "j": {Data: []byte(`["a"]`)}, "s": {Data: []byte(`{"f1": 1}`)}, "d": {Data: []byte("#")},
+	}
+	p := pack(t, []manifest.Input{
+		manifest.FromFS(fsys, "d", "README.md", manifest.RoleDoc),
+		manifest.FromFS(fsys, "m", "models/scaler.joblib", manifest.RolePart),
+		manifest.FromFS(fsys, "m", "models/model.joblib", manifest.RoleModel),
+		manifest.FromFS(fsys, "m", "encoder.joblib", manifest.RolePart),
+		manifest.FromFS(fsys, "j", "models/features.json", manifest.RoleFeatures),
+		manifest.FromFS(fsys, "s", "models/summary.json", manifest.RoleSummary),
+	}, manifest.PackOptions{})
+	var got []string
+	for _, l := range p.Layers {
+		var s strings.Builder
+		s.WriteString(fmt.Sprintf("%s %s %s:", l.Role, l.Title, strings.TrimPrefix(l.Descriptor.MediaType, "application/vnd.cncf.model.")))
+		for _, f := range l.Files {
+			s.WriteString(fmt.Sprintf(" %s=%s", f.Path, f.Role))
+		}
+		got = append(got, s.String())
+	}
+	want := []string{
+		"model models weight.v1.tar+gzip: models/model.joblib=model models/scaler.joblib=part",
+		"part . weight.v1.tar+gzip: encoder.joblib=part",
+		"features models/features.json weight.config.v1.raw: models/features.json=features",
+		"summary models/summary.json doc.v1.raw: models/summary.json=summary",
+		"doc README.md doc.v1.raw: README.md=doc",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("layers:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestPackErrors(t *testing.T) {
+	fsys := fstest.MapFS{
+		"m": {Data: []byte("\x80\x04N.")}, "broken": {Data: []byte("{\n  \"a\": 1,\n  \"a\": 2}")},
+		"huge": {Data: make([]byte, 17<<20)}, "dir/x": {Data: []byte("x")},
+	}
+	in := func(name, path string, role manifest.Role) []manifest.Input {
+		return []manifest.Input{manifest.FromFS(fsys, name, path, role)}
+	}
+	for _, tt := range []struct {
+		name string
+		in   []manifest.Input
+		opts manifest.PackOptions
+		is   error
+		text string
+	}{
+		{"nothing", nil, manifest.PackOptions{}, manifest.ErrNoFiles, "no files"},
+		{"missing", in("none", "x", manifest.RoleModel), manifest.PackOptions{}, fs.ErrNotExist, "none"},
+		{"directory", in("dir", "x", manifest.RoleModel), manifest.PackOptions{}, nil, "not a regular file"},
+		{"unsafe", in("m", "../x", manifest.RoleModel), manifest.PackOptions{}, manifest.ErrUnsafePath, `"../x"`},
+		{"twice", append(in("m", "x", manifest.RoleModel), in("m", "X", manifest.RolePart)...), manifest.PackOptions{}, manifest.ErrUnsafePath, "differ only in case"},
+		{"reserved", in("m", "x", manifest.RoleModel), manifest.PackOptions{Annotations: map[string]string{"ml.galley.scan": "pass"}}, manifest.ErrReserved, "ml.galley.scan"},
+		{"broken JSON", in("broken", "data/summary.json", manifest.RoleSummary), manifest.PackOptions{}, nil, "data/summary.json: line 3, column 3"},
+		{"huge JSON", in("huge", "data/features.json", manifest.RoleFeatures), manifest.PackOptions{}, nil, "data/features.json"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p, err := manifest.Pack(t.Context(), tt.in, tt.opts)
+			if p != nil || err == nil || !strings.Contains(err.Error(), tt.text) || tt.is != nil && !errors.Is(err, tt.is) {
+				t.Errorf("Pack = %v, %v; want an error with %q", p, err, tt.text)
+			}
+		})
+	}
+}
+
+// TestChangedFile changes the model between packing and sending.
+func TestChangedFile(t *testing.T) {
+	for name, change := range map[string]func(f *os.File) error{
+		"grows":   func(f *os.File) error { _, err := f.WriteAt([]byte("x"), 1<<20); return err },
+		"shrinks": func(f *os.File) error { return f.Truncate(10) },
+		"changes": func(f *os.File) error { _, err := f.WriteAt([]byte("x"), 100); return err },
+	} {
+		for _, format := range []manifest.Format{manifest.FormatTarGzip, manifest.FormatRaw} {
+			t.Run(name+"/"+string(format), func(t *testing.T) {
+				dir := t.TempDir()
+				if err := os.CopyFS(dir, fraud()); err != nil {
+					t.Fatal(err)
+				}
+				p := pack(t, everyday(os.DirFS(dir)), manifest.PackOptions{Format: format})
+				f, err := os.OpenFile(filepath.Join(dir, modelPath), os.O_RDWR, 0)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := errors.Join(change(f), f.Close()); err != nil {
+					t.Fatal(err)
+				}
+				rc, err := p.Fetch(t.Context(), p.Manifest.Layers[0])
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer rc.Close()
+				_, err = io.Copy(io.Discard, rc)
+				var changed *manifest.ChangedError
+				if !errors.As(err, &changed) || changed.Path != modelPath {
+					t.Errorf("reading ended with %v; want a ChangedError for the model", err)
+				}
+			})
+		}
+	}
+}
+
+func TestFetchStops(t *testing.T) {
+	p := pack(t, everyday(fraud()), manifest.PackOptions{})
+	ctx, cancel := context.WithCancel(t.Context())
+	rc, err := p.Fetch(ctx, p.Manifest.Layers[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, err := io.Copy(io.Discard, rc); !errors.Is(err, context.Canceled) {
+		t.Errorf("after cancel: %v", err)
+	}
+	rc.Close()
+
+	// Closing early releases everything; the race detector and a deadlock
+	// would tell.
+	if rc, err = p.Fetch(t.Context(), p.Manifest.Layers[0]); err != nil {
+		t.Fatal(err)
+	}
+	rc.Read(make([]byte, 10))
+	rc.Close()
+	if _, err := p.Fetch(t.Context(), v1.Descriptor{Digest: "sha256:00"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("unknown blob: %v", err)
+	}
+}
+
+func BenchmarkPack(b *testing.B) {
+	info, err := fs.Stat(fraud(), modelPath)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(info.Size())
+	b.ReportAllocs()
+	for b.Loop() {
+		pack(b, everyday(fraud()), manifest.PackOptions{})
+	}
+}

@@ -1,0 +1,275 @@
+package manifest
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// ChangedError says that a file's bytes were no longer those that had been
+// hashed when they were read again to be sent.
+type ChangedError struct{ Path string }
+
+func (e *ChangedError) Error() string {
+	return fmt.Sprintf("read %s: the file changed while it was being packed", e.Path)
+}
+
+// source is one file to pack, with what was learned of it on the first read.
+type source struct {
+	Input
+	size int64
+	exec bool
+	sum  digest.Digest // empty before the first read
+}
+
+// newSource looks at the file without reading it.
+func newSource(in Input) (*source, error) {
+	f, err := in.Open()
+	if err != nil {
+		return nil, fmt.Errorf("pack %s: %w", in.Path, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("pack %s: %w", in.Path, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("pack %s: not a regular file", in.Path)
+	}
+	return &source{
+		Input: in,
+		size:  info.Size(),
+		exec:  in.Role == RoleCode && info.Mode()&0o100 != 0,
+	}, nil
+}
+
+// mode is the file's mode in the artifact: constant, so that umask and owner
+// do not reach the digest.
+func (s *source) mode() fs.FileMode {
+	if s.exec {
+		return 0o755
+	}
+	return 0o644
+}
+
+// copyTo writes the file's bytes to w. The first call records their digest,
+// every call fails with [*ChangedError] if the size is no longer what it was.
+func (s *source) copyTo(ctx context.Context, w io.Writer) error {
+	f, err := s.Open()
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", s.Path, err)
+	}
+	defer f.Close()
+	var r io.Reader = &contextReader{ctx, f}
+	h := sha256.New()
+	if s.sum == "" {
+		r = io.TeeReader(r, h)
+	}
+	// One byte more than expected shows that the file grew.
+	n, err := io.Copy(w, io.LimitReader(r, s.size))
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", s.Path, err)
+	}
+	if more, _ := io.ReadFull(f, make([]byte, 1)); n != s.size || more != 0 {
+		return &ChangedError{s.Path}
+	}
+	if s.sum == "" {
+		s.sum = digest.NewDigest(digest.SHA256, h)
+	}
+	return nil
+}
+
+// contextReader stops reading when its context is done.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
+
+// writeTar writes the files below their artifact paths as a tar that depends
+// on nothing but paths, bytes and the exec bit: entries in lexical order with
+// explicit directories, constant owner, mode and time, two zero blocks at the
+// end and no record padding (oras verifies what the tar reader consumed).
+func writeTar(ctx context.Context, w io.Writer, files []*source) error {
+	tw := tar.NewWriter(w)
+	byPath := make(map[string]*source, len(files))
+	var paths []string
+	for _, s := range files {
+		byPath[s.Path] = s
+		paths = append(paths, s.Path)
+		for dir := path.Dir(s.Path); dir != "."; dir = path.Dir(dir) {
+			paths = append(paths, dir)
+		}
+	}
+	slices.Sort(paths)
+	for _, p := range slices.Compact(paths) {
+		if err := writeEntry(ctx, tw, p, byPath[p]); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+// writeEntry writes one entry: the file, or a directory where s is nil.
+func writeEntry(ctx context.Context, tw *tar.Writer, p string, s *source) error {
+	h := &tar.Header{ModTime: time.Unix(0, 0), Format: tar.FormatUnknown}
+	if s == nil {
+		h.Typeflag, h.Name, h.Mode = tar.TypeDir, p+"/", 0o755
+		return tw.WriteHeader(h)
+	}
+	h.Typeflag, h.Name, h.Mode, h.Size = tar.TypeReg, p, int64(s.mode()), s.size
+	if err := tw.WriteHeader(h); err != nil {
+		return fmt.Errorf("pack %s: %w", s.Path, err)
+	}
+	return s.copyTo(ctx, tw)
+}
+
+// Limits on foreign tar streams.
+const (
+	maxTarEntries = 100_000
+	maxTarFile    = 1 << 40 // bytes of one file
+)
+
+// TarFile is one regular file in a layer's tar.
+type TarFile struct {
+	Path string
+	Size int64
+	Exec bool
+}
+
+// Untar calls fn for every regular file of the tar r, in order, with a reader
+// of its bytes that is valid until fn returns. Directories are passed over.
+// Entries that are links or devices, that leave the target, repeat a path or
+// differ from an earlier one only in case are refused with an error that wraps
+// [ErrUnsafePath] or [ErrBadTar]; so is a tar without an end or with more than
+// 100,000 entries.
+func Untar(r io.Reader, fn func(TarFile, io.Reader) error) error {
+	tr := tar.NewReader(r)
+	seen := make(pathSet)
+	for n := 0; ; n++ {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return drainTar(r)
+		}
+		if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return fmt.Errorf("%w: %w", ErrBadTar, err)
+		}
+		if err != nil {
+			return err
+		}
+		if n == maxTarEntries {
+			return fmt.Errorf("%w: more than %d entries", ErrBadTar, maxTarEntries)
+		}
+		name := strings.TrimSuffix(h.Name, "/")
+		switch h.Typeflag {
+		case tar.TypeDir:
+			if name = path.Clean(name); name == "." {
+				continue
+			}
+			if err := CheckPath(name); err != nil {
+				return err
+			}
+			continue
+		case tar.TypeReg:
+		default:
+			return fmt.Errorf("%w: %.200q is %s; artifacts hold only files and directories", ErrUnsafePath, h.Name, typeName(h.Typeflag))
+		}
+		// GNU tar writes ./path.
+		f := TarFile{Path: strings.TrimPrefix(name, "./"), Size: h.Size, Exec: h.Mode&0o100 != 0}
+		if err := seen.add(f.Path); err != nil {
+			return err
+		}
+		if f.Size > maxTarFile {
+			return fmt.Errorf("%w: %.200q says it holds %d bytes", ErrBadTar, f.Path, f.Size)
+		}
+		if err := fn(f, tr); err != nil {
+			return err
+		}
+	}
+}
+
+// ErrBadTar is wrapped by the errors of [Untar] for a malformed stream.
+var ErrBadTar = errors.New("malformed tar")
+
+// drainTar reads what follows the end of the archive, so that the digests over
+// the whole stream can be compared. Tools pad to a record of 10 KiB or more;
+// anything but zeros, or more than 1 MiB, is refused.
+func drainTar(r io.Reader) error {
+	buf := make([]byte, 32<<10)
+	for total := 0; ; {
+		n, err := r.Read(buf)
+		for _, b := range buf[:n] {
+			if b != 0 {
+				return fmt.Errorf("%w: data after its end", ErrBadTar)
+			}
+		}
+		if total += n; total > 1<<20 {
+			return fmt.Errorf("%w: more than 1 MiB after its end", ErrBadTar)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func typeName(flag byte) string {
+	switch flag {
+	case tar.TypeSymlink:
+		return "a symbolic link"
+	case tar.TypeLink:
+		return "a hard link"
+	case tar.TypeChar, tar.TypeBlock:
+		return "a device"
+	case tar.TypeFifo:
+		return "a pipe"
+	}
+	return fmt.Sprintf("an entry of type %q", flag)
+}
+
+// pathSet holds the paths of one artifact, checked for collisions.
+type pathSet map[string]string
+
+// add checks p and refuses it if it was there before, in another case, or if a
+// file would have to be a directory too.
+func (s pathSet) add(p string) error {
+	if err := CheckPath(p); err != nil {
+		return err
+	}
+	folded := strings.ToLower(p)
+	if old, ok := s[folded]; ok {
+		if old == "" {
+			return fmt.Errorf("%w: %q is both a file and a directory", ErrUnsafePath, p)
+		}
+		if old == p {
+			return fmt.Errorf("%w: %q is there twice", ErrUnsafePath, p)
+		}
+		return fmt.Errorf("%w: %q and %q differ only in case", ErrUnsafePath, old, p)
+	}
+	s[folded] = p
+	for dir := path.Dir(folded); dir != "."; dir = path.Dir(dir) {
+		if s[dir] != "" {
+			return fmt.Errorf("%w: %q is both a file and a directory", ErrUnsafePath, s[dir])
+		}
+		s[dir] = ""
+	}
+	return nil
+}

@@ -1,0 +1,181 @@
+package manifest
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+	"testing/fstest"
+)
+
+type tarEntry struct {
+	header tar.Header
+	body   string
+}
+
+func makeTar(t testing.TB, entries ...tarEntry) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, e := range entries {
+		if e.header.Typeflag == 0 {
+			e.header.Typeflag = tar.TypeReg
+		}
+		if e.header.Typeflag == tar.TypeReg {
+			e.header.Size = int64(len(e.body))
+		}
+		if err := w.WriteHeader(&e.header); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(w, e.body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func file(name, body string) tarEntry {
+	return tarEntry{tar.Header{Name: name, Mode: 0o644}, body}
+}
+
+func untar(data []byte) (map[string]string, error) {
+	files := make(map[string]string)
+	err := Untar(bytes.NewReader(data), func(f TarFile, r io.Reader) error {
+		b, err := io.ReadAll(r)
+		files[f.Path] = string(b)
+		return err
+	})
+	return files, err
+}
+
+func TestWriteTarIsPlain(t *testing.T) {
+	fsys := fstest.MapFS{
+		"in/model": {Data: []byte("model"), Mode: 0o600},
+		"in/run":   {Data: []byte("#!"), Mode: 0o700},
+		"in/b":     {Data: []byte("b"), Mode: 0o777},
+	}
+	files, err := sources([]Input{
+		FromFS(fsys, "in/run", "src/run", RoleCode),
+		FromFS(fsys, "in/model", "models/sub/model", RoleModel),
+		FromFS(fsys, "in/b", "models-b", RoleModel),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b bytes.Buffer
+	if err := writeTar(t.Context(), &b, files); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	r := tar.NewReader(bytes.NewReader(b.Bytes()))
+	for {
+		h, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if h.Uid != 0 || h.Gid != 0 || h.Uname != "" || h.Gname != "" || h.ModTime.Unix() != 0 || h.Format != tar.FormatUSTAR || h.PAXRecords != nil {
+			t.Errorf("%s: %+v has more than bytes and path in it", h.Name, h)
+		}
+		got = append(got, h.Name+" "+h.FileInfo().Mode().String())
+	}
+	want := []string{
+		"models/ drwxr-xr-x", "models-b -rw-r--r--", "models/sub/ drwxr-xr-x", "models/sub/model -rw-r--r--",
+		"src/ drwxr-xr-x", "src/run -rwxr-xr-x",
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("entries:\n%s\nwant:\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	// Six headers, three bodies, two zero blocks, no record padding.
+	if b.Len() != (6+3+2)*512 {
+		t.Errorf("%d bytes; want %d", b.Len(), (6+3+2)*512)
+	}
+}
+
+func TestUntar(t *testing.T) {
+	link := func(flag byte) tarEntry {
+		return tarEntry{tar.Header{Name: "models/x", Typeflag: flag, Linkname: "/etc/passwd"}, ""}
+	}
+	ok := makeTar(t, tarEntry{tar.Header{Name: "models/", Typeflag: tar.TypeDir}, ""}, file("models/m", "abc"), file("./data/x", ""))
+	for _, tt := range []struct {
+		name string
+		data []byte
+		want error // nil: the files of ok
+	}{
+		{"plain", ok, nil},
+		{"with record padding", append(bytes.Clone(ok), make([]byte, 10240)...), nil},
+		{"no end", ok[:len(ok)-1024], nil},
+		{"cut in a body", ok[:1025], io.ErrUnexpectedEOF},
+		{"not a tar", bytes.Repeat([]byte("x"), 1024), ErrBadTar},
+		{"data after the end", append(bytes.Clone(ok), 'x'), ErrBadTar},
+		{"endless zeros", append(bytes.Clone(ok), make([]byte, 2<<20)...), ErrBadTar},
+		{"absolute", makeTar(t, file("/etc/passwd", "x")), ErrUnsafePath},
+		{"dot dot", makeTar(t, file("models/../../x", "x")), ErrUnsafePath},
+		{"dot dot in a directory", makeTar(t, tarEntry{tar.Header{Name: "../x/", Typeflag: tar.TypeDir}, ""}), ErrUnsafePath},
+		{"drive", makeTar(t, file(`C:\x`, "x")), ErrUnsafePath},
+		{"galley's own", makeTar(t, file(".galley/journal.json", "x")), ErrUnsafePath},
+		{"git's own", makeTar(t, file("sub/.GIT/hooks/pre-commit", "x")), ErrUnsafePath},
+		{"twice", makeTar(t, file("m", "1"), file("m", "2")), ErrUnsafePath},
+		{"differ in case", makeTar(t, file("models/m", "1"), file("Models/M", "2")), ErrUnsafePath},
+		{"file and directory", makeTar(t, file("m", "1"), file("m/x", "2")), ErrUnsafePath},
+		{"directory and file", makeTar(t, file("m/x", "2"), file("m", "1")), ErrUnsafePath},
+		{"symbolic link", makeTar(t, link(tar.TypeSymlink)), ErrUnsafePath},
+		{"hard link", makeTar(t, link(tar.TypeLink)), ErrUnsafePath},
+		{"character device", makeTar(t, link(tar.TypeChar)), ErrUnsafePath},
+		{"block device", makeTar(t, link(tar.TypeBlock)), ErrUnsafePath},
+		{"pipe", makeTar(t, link(tar.TypeFifo)), ErrUnsafePath},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			files, err := untar(tt.data)
+			if !errors.Is(err, tt.want) {
+				t.Fatalf("%v; want %v", err, tt.want)
+			}
+			if tt.want == nil && (len(files) != 2 || files["models/m"] != "abc" || files["data/x"] != "") {
+				t.Errorf("files %v", files)
+			}
+		})
+	}
+}
+
+func FuzzUntar(f *testing.F) {
+	seeds := [][]byte{
+		makeTar(f, file("models/m", "abc")),
+		makeTar(f, tarEntry{tar.Header{Name: "d/", Typeflag: tar.TypeDir}, ""}, file("d/"+strings.Repeat("long/", 40)+"x", "y")),
+		makeTar(f, tarEntry{tar.Header{Name: "l", Typeflag: tar.TypeSymlink, Linkname: ".."}, ""}),
+		nil,
+	}
+	for _, s := range seeds {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		files, err := untar(data)
+		for p := range files {
+			if cerr := CheckPath(p); cerr != nil {
+				t.Errorf("visited %q: %v (%v)", p, cerr, err)
+			}
+		}
+	})
+}
+
+func TestCheckPath(t *testing.T) {
+	for _, p := range []string{"m", "models/m.joblib", "a b/c", "ünï/ко", "...x", "a/.hidden", "COMMON", "nulls"} {
+		if err := CheckPath(p); err != nil {
+			t.Errorf("CheckPath(%q) = %v; want nil", p, err)
+		}
+	}
+	for _, p := range []string{
+		"", ".", "/m", "../m", "a/../m", "a//m", "a/", "./m", `a\m`, "C:m", "a\x00", "a\nb", "a\x7f", "\xff", ".galley/x", "x/.Git/y",
+		"con", "a/NUL.txt", "com1", "lpt9.x", "a.", "a ", "a?b", strings.Repeat("a/", 3000) + "b", strings.Repeat("a", 256), "\u0085",
+	} {
+		if err := CheckPath(p); !errors.Is(err, ErrUnsafePath) {
+			t.Errorf("CheckPath(%q) = %v; want %v", p, err, ErrUnsafePath)
+		}
+	}
+}

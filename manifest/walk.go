@@ -1,0 +1,243 @@
+package manifest
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Walk reads the layer's blob from r and calls fn for each of its files with a
+// reader of the file's bytes, valid until fn returns. It holds a few buffers in
+// memory whatever the sizes. The blob and its files are checked against every
+// size and digest that the artifact tells; since some of these are known only
+// at the end, what fn has seen is right only if Walk returns no error. It
+// returns the diffID, computed where the artifact does not tell everything of
+// the layer, and else taken from there. Errors are those of r and fn, a
+// [*CorruptError], or wrap [ErrBadTar] or [ErrUnsafePath].
+func (l *Layer) Walk(r io.Reader, fn func(File, io.Reader) error) (digest.Digest, error) {
+	blob := newBlobReader(r, l.Descriptor, "layer "+l.Title)
+	diffID, err := l.walk(blob, fn)
+	if err != nil {
+		return "", blob.explain(err)
+	}
+	if err := blob.verify(); err != nil {
+		return "", err
+	}
+	if l.DiffID != "" && diffID != l.DiffID {
+		return "", &CorruptError{"layer " + l.Title + ", uncompressed,", l.DiffID.String(), diffID.String()}
+	}
+	return diffID, nil
+}
+
+func (l *Layer) walk(blob *blobReader, fn func(File, io.Reader) error) (digest.Digest, error) {
+	if l.Format == FormatRaw {
+		for _, f := range l.Files { // one, or none without a path
+			if err := fn(f, blob); err != nil {
+				return "", err
+			}
+		}
+		return l.DiffID, nil
+	}
+	plain, done, err := decompress(l.Format, blob)
+	if err != nil {
+		return "", &decodeError{err}
+	}
+	defer done()
+	limited := &limitedReader{plain, maxPlain(l)}
+	if l.complete() {
+		return l.DiffID, l.walkTar(limited, fn)
+	}
+	h := sha256.New()
+	err = l.walkTar(io.TeeReader(limited, h), fn)
+	return digest.NewDigest(digest.SHA256, h), err
+}
+
+// walkTar visits the files of the tar, which must be those that are listed,
+// where there is a list.
+func (l *Layer) walkTar(r io.Reader, fn func(File, io.Reader) error) error {
+	listed := make(map[string]File, len(l.Files))
+	for _, f := range l.Files {
+		listed[f.Path] = f
+	}
+	err := Untar(r, func(t TarFile, r io.Reader) error {
+		f := File{Path: t.Path, Role: roleOf(l.Descriptor.MediaType, t.Path), Size: t.Size, Exec: t.Exec}
+		if l.Files != nil {
+			want, ok := listed[t.Path]
+			if !ok {
+				return &CorruptError{"layer " + l.Title, "the files it lists", fmt.Sprintf("also %q", t.Path)}
+			}
+			if want.Size >= 0 && want.Size != t.Size {
+				return &CorruptError{t.Path, fmt.Sprintf("%d bytes", want.Size), fmt.Sprintf("%d bytes", t.Size)}
+			}
+			delete(listed, t.Path)
+			f.Role, f.Digest = want.Role, want.Digest
+		}
+		return visit(f, r, fn)
+	})
+	if err != nil {
+		return err
+	}
+	for p := range listed {
+		return &CorruptError{"layer " + l.Title, fmt.Sprintf("%q in it", p), "none"}
+	}
+	return nil
+}
+
+// visit calls fn with a reader of the file, reads what fn has left, and checks
+// the file's digest if there is one to check.
+func visit(f File, r io.Reader, fn func(File, io.Reader) error) error {
+	h := sha256.New()
+	if f.Digest != "" {
+		r = io.TeeReader(r, h)
+	}
+	if err := fn(f, r); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return err
+	}
+	if f.Digest == "" {
+		return nil
+	}
+	if got := digest.NewDigest(digest.SHA256, h); got != f.Digest {
+		return &CorruptError{f.Path, f.Digest.String(), got.String()}
+	}
+	return nil
+}
+
+// decompress returns a reader of the tar and a function that frees it.
+func decompress(f Format, r io.Reader) (io.Reader, func(), error) {
+	nothing := func() {}
+	switch f {
+	case FormatTarGzip:
+		z, err := gzip.NewReader(r)
+		return &decodeReader{z}, nothing, err
+	case FormatTarZstd:
+		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+		if err != nil {
+			return nil, nothing, err
+		}
+		return &decodeReader{z}, z.Close, nil
+	}
+	return r, nothing, nil
+}
+
+// decodeError marks an error of a decompressor, which may only echo that the
+// blob below it is wrong.
+type decodeError struct{ err error }
+
+func (e *decodeError) Error() string { return e.err.Error() }
+func (e *decodeError) Unwrap() error { return e.err }
+
+type decodeReader struct{ r io.Reader }
+
+func (d *decodeReader) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		err = &decodeError{err}
+	}
+	return n, err
+}
+
+// maxPlain bounds what a layer may inflate to, in bytes: what its list of files
+// says and room for headers, or else more than deflate can reach (1032 to 1).
+func maxPlain(l *Layer) int64 {
+	total := int64(1<<20) + 2048*int64(len(l.Files)+1)
+	for _, f := range l.Files {
+		if f.Size < 0 {
+			return 1100*l.Descriptor.Size + 1<<20
+		}
+		total += f.Size
+	}
+	if l.Files == nil {
+		return 1100*l.Descriptor.Size + 1<<20
+	}
+	return total
+}
+
+// limitedReader fails past a limit, where io.LimitReader ends.
+type limitedReader struct {
+	r    io.Reader
+	left int64
+}
+
+func (u *limitedReader) Read(p []byte) (int, error) {
+	n, err := u.r.Read(p)
+	if u.left -= int64(n); u.left < 0 {
+		return n, fmt.Errorf("%w: it inflates to more than it says", ErrBadTar)
+	}
+	return n, err
+}
+
+// blobReader reads a blob and checks size and digest at its end. It never
+// reads more than one byte past the promised size.
+type blobReader struct {
+	r    io.Reader
+	d    v1.Descriptor
+	what string
+	v    digest.Verifier
+	n    int64
+	err  error // of r
+}
+
+func newBlobReader(r io.Reader, d v1.Descriptor, what string) *blobReader {
+	return &blobReader{r: io.LimitReader(r, d.Size+1), d: d, what: what, v: d.Digest.Verifier()}
+}
+
+func (b *blobReader) Read(p []byte) (int, error) {
+	n, err := b.r.Read(p)
+	b.n += int64(n)
+	b.v.Write(p[:n])
+	if b.n > b.d.Size {
+		return n, b.sizeError("more")
+	}
+	if err != nil && err != io.EOF {
+		b.err = err
+	}
+	return n, err
+}
+
+func (b *blobReader) sizeError(got string) error {
+	return &CorruptError{b.what, fmt.Sprintf("%d bytes", b.d.Size), got}
+}
+
+// verify reads what is left and checks the whole.
+func (b *blobReader) verify() error {
+	if _, err := io.Copy(io.Discard, b); err != nil {
+		return err
+	}
+	if b.n != b.d.Size {
+		return b.sizeError(fmt.Sprintf("%d", b.n))
+	}
+	if !b.v.Verified() {
+		return &CorruptError{b.what, b.d.Digest.String(), "other bytes"}
+	}
+	return nil
+}
+
+// explain tells why reading the layer ended with err: an error of the
+// connection is the cause of what the readers above made of it, and so is a
+// blob with other bytes than promised.
+func (b *blobReader) explain(err error) error {
+	if b.err != nil {
+		return b.err
+	}
+	var decode *decodeError
+	var corrupt *CorruptError
+	broken := errors.As(err, &decode) || errors.Is(err, ErrBadTar) || errors.Is(err, io.ErrUnexpectedEOF)
+	if broken || errors.As(err, &corrupt) {
+		if verr := b.verify(); verr != nil {
+			return verr
+		}
+	}
+	if broken {
+		return fmt.Errorf("%s: %w", b.what, err)
+	}
+	return err
+}
