@@ -1,0 +1,217 @@
+package project
+
+import (
+	"fmt"
+	"path"
+	"regexp"
+	"strings"
+	"sync"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"galley/manifest"
+)
+
+// Config is galley.yaml. Every key may be absent.
+type Config struct {
+	Name       string
+	Version    string
+	Repository string // where push, promote and ":TAG" go
+	Files      Files
+	Features   Features
+
+	// Metrics are the aliases by which gates and columns name metrics.
+	Metrics     map[string]Metric
+	MetricNames []string // of the aliases, in the order of the file
+
+	// Stages are the promotion policy, by name.
+	Stages     map[string]Stage
+	StageNames []string // in the order of the file
+
+	Versions string // a regular expression for immutable tags; empty: the default
+	History  string // a repository that keeps the events of promotion; empty: the model's own
+}
+
+// Files says which files make up the artifact. A nil list, and an empty Model,
+// is looked for; a list that is given and empty takes none. Patterns are those
+// of [path.Match].
+type Files struct {
+	Model    string // a file or a pattern
+	As       string // the model's path in the artifact; empty: as on disk
+	Parts    []string
+	Features []string
+	Summary  []string
+	Docs     []string
+	Code     []string
+	Data     []string
+}
+
+// Features says how the features file is read.
+type Features struct {
+	Path string // where the list stands: keys joined by dots
+}
+
+// Metric is what an alias stands for.
+type Metric struct {
+	Path   string // in the summary: keys joined by dots
+	Better string // higher, lower, or empty for what the name implies
+}
+
+// Stage is a stage's policy. Gates are expressions, kept as they are written.
+type Stage struct {
+	From     string   // the stage or tag it is promoted from
+	Require  []string // gates that refuse
+	Warn     []string // gates that warn
+	Features string   // "same", "any", or empty for the default
+	Scan     string   // "pass", or empty for what push checked
+}
+
+// ConfigError says what is wrong in galley.yaml, and where. Line and Column
+// count from 1, columns in characters; both are 0 for the file as a whole.
+type ConfigError struct {
+	File         string
+	Line, Column int
+	Msg          string
+	Nearest      string // the known word that an unknown one resembles, or empty
+}
+
+func (e *ConfigError) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+	}
+	b.WriteString(": " + e.Msg)
+	if e.Nearest != "" {
+		fmt.Fprintf(&b, "; nearest: %q", e.Nearest)
+	}
+	return b.String()
+}
+
+// ParseConfig reads galley.yaml, at most 1 MiB of it; name is for messages.
+// What is wrong comes as joined [*ConfigError]s, at most ten. Unknown and
+// duplicate keys are wrong; aliases are followed, merge keys are not.
+func ParseConfig(name string, data []byte) (*Config, error) {
+	d := &decoder{file: name, anchors: map[string]ast.Node{}}
+	c := &Config{}
+	if root := d.parse(data); root != nil {
+		d.config(root, c)
+	}
+	if err := d.err(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func (d *decoder) config(n ast.Node, c *Config) {
+	d.fields(n, fields{
+		{"name", d.text(&c.Name)},
+		{"version", d.text(&c.Version)},
+		{"repository", d.text(&c.Repository)},
+		{"files", func(n ast.Node) { d.files(n, &c.Files) }},
+		{"features", func(n ast.Node) {
+			d.fields(n, fields{{"path", d.text(&c.Features.Path)}})
+		}},
+		{"metrics", func(n ast.Node) {
+			c.Metrics = map[string]Metric{}
+			c.MetricNames = d.entries(n, func(name string, _, v ast.Node) { c.Metrics[name] = d.metric(v) })
+		}},
+		{"stages", func(n ast.Node) {
+			c.Stages = map[string]Stage{}
+			c.StageNames = d.entries(n, func(name string, key, v ast.Node) {
+				if !stageName().MatchString(name) {
+					d.fail(key, "", "stage %q: a name is up to 40 of a-z, 0-9, _ and -", name)
+				}
+				c.Stages[name] = d.stage(v)
+			})
+		}},
+		{"versions", func(n ast.Node) {
+			d.text(&c.Versions)(n)
+			if _, err := regexp.Compile(c.Versions); err != nil {
+				d.fail(n, "", "versions: %v", err)
+			}
+		}},
+		{"history", d.text(&c.History)},
+	})
+}
+
+var stageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`)
+})
+
+func (d *decoder) files(n ast.Node, f *Files) {
+	d.fields(n, fields{
+		{"model", func(n ast.Node) {
+			d.text(&f.Model)(n)
+			if f.Model != "" {
+				f.Model = d.pattern(n, f.Model)
+			}
+		}},
+		{"as", func(n ast.Node) {
+			d.text(&f.As)(n)
+			if f.As == "" {
+				return
+			}
+			if err := manifest.CheckPath(f.As); err != nil {
+				d.fail(n, "", "files.as: %v", err)
+			}
+		}},
+		{"parts", d.patterns(&f.Parts)},
+		{"features", d.patterns(&f.Features)},
+		{"summary", d.patterns(&f.Summary)},
+		{"docs", d.patterns(&f.Docs)},
+		{"code", d.patterns(&f.Code)},
+		{"data", d.patterns(&f.Data)},
+	})
+}
+
+// patterns takes a pattern or a list of them.
+func (d *decoder) patterns(to *[]string) func(ast.Node) {
+	return func(n ast.Node) {
+		d.texts(to)(n)
+		for i, p := range *to {
+			(*to)[i] = d.pattern(n, p)
+		}
+	}
+}
+
+// pattern returns p in the form that io/fs takes.
+func (d *decoder) pattern(n ast.Node, p string) string {
+	clean := path.Clean(p)
+	switch _, err := path.Match(p, ""); {
+	case err != nil:
+		d.fail(n, "", "pattern %q: %v", p, err)
+	case p == "" || isAbs(p) || clean == ".." || strings.HasPrefix(clean, "../"):
+		d.fail(n, "", "pattern %q: want a path below the project", p)
+	case strings.Contains(p, "**"):
+		d.fail(n, "", `pattern %q: "**" is not supported; name each level, as in src/*/*.py`, p)
+	}
+	return clean
+}
+
+// metric takes a path, or a mapping of path and better.
+func (d *decoder) metric(n ast.Node) Metric {
+	var m Metric
+	at := d.resolve(n)
+	if !isMap(at) {
+		d.text(&m.Path)(at)
+	} else {
+		d.fields(at, fields{
+			{"path", d.text(&m.Path)},
+			{"better", d.oneOf(&m.Better, "higher", "lower")},
+		})
+	}
+	return m
+}
+
+func (d *decoder) stage(n ast.Node) Stage {
+	var s Stage
+	d.fields(n, fields{
+		{"from", d.text(&s.From)},
+		{"require", d.texts(&s.Require)},
+		{"warn", d.texts(&s.Warn)},
+		{"features", d.oneOf(&s.Features, "same", "any")},
+		{"scan", d.oneOf(&s.Scan, "pass")},
+	})
+	return s
+}
