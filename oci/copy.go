@@ -1,0 +1,213 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry"
+
+	"galley/manifest"
+)
+
+// maxManifest bounds a manifest or index in bytes.
+const maxManifest = 4 << 20
+
+// CopyOptions say how [Copy] works. The zero value copies without tags.
+type CopyOptions struct {
+	// Tags point at the root once its graph is complete.
+	Tags []string
+	// MountFrom is a repository of the target's registry that has the blobs.
+	MountFrom string
+	// Concurrency is how many blobs move at once; 0: 5.
+	Concurrency int
+	Progress    Progress
+}
+
+// Copy copies the graph below root from src to dst and then moves the tags. It
+// is the one way by which anything enters a target. Blobs that dst has are not
+// moved.
+func Copy(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, o CopyOptions) error {
+	opts := oras.CopyGraphOptions{
+		Concurrency: cmpOr(o.Concurrency, 5),
+		PreCopy: func(_ context.Context, d v1.Descriptor) error {
+			if d.Digest == root.Digest && len(o.Tags) > 0 {
+				return oras.SkipNode // tagRoot puts it under its tags at once
+			}
+			o.Progress.emit(Event{Kind: Started, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
+			return nil
+		},
+		PostCopy: func(_ context.Context, d v1.Descriptor) error {
+			o.Progress.emit(Event{Kind: Done, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
+			return nil
+		},
+		OnCopySkipped: func(_ context.Context, d v1.Descriptor) error {
+			o.Progress.emit(Event{Kind: Skipped, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
+			return nil
+		},
+		OnMounted: func(_ context.Context, d v1.Descriptor) error {
+			o.Progress.emit(Event{Kind: Mounted, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
+			return nil
+		},
+	}
+	if o.MountFrom != "" {
+		opts.MountFrom = func(context.Context, v1.Descriptor) ([]string, error) { return []string{o.MountFrom}, nil }
+	}
+	if err := oras.CopyGraph(ctx, &observed{src, o.Progress}, dst, root, opts); err != nil {
+		return err
+	}
+	return tagRoot(ctx, dst, src, root, o.Tags)
+}
+
+// tagRoot puts the root under each tag: one request a tag where the target can
+// push by reference.
+func tagRoot(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, tags []string) error {
+	if len(tags) == 0 {
+		return nil
+	}
+	doc, err := manifest.ReadBlob(ctx, src, root, "manifest", maxManifest)
+	if err != nil {
+		return err
+	}
+	pusher, ok := dst.(registry.ReferencePusher)
+	if !ok {
+		if err := dst.Push(ctx, root, bytes.NewReader(doc)); err != nil && !errors.Is(err, errdef.ErrAlreadyExists) {
+			return err
+		}
+	}
+	for _, tag := range tags {
+		if ok {
+			err = pusher.PushReference(ctx, root, bytes.NewReader(doc), tag)
+		} else {
+			err = dst.Tag(ctx, root, tag)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// observed reports what is read from a source.
+type observed struct {
+	content.ReadOnlyStorage
+	p Progress
+}
+
+func (s *observed) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	rc, err := s.ReadOnlyStorage.Fetch(ctx, d)
+	if err != nil || s.p == nil {
+		return rc, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{s.p.reader(ctx, rc, d, d.Annotations[v1.AnnotationTitle]), rc}, nil
+}
+
+// fetchReference reads the manifest that the tag or digest names: one request
+// where the target can fetch by reference.
+func fetchReference(ctx context.Context, t Target, reference string) (v1.Descriptor, []byte, error) {
+	fetcher, ok := t.(registry.ReferenceFetcher)
+	if !ok {
+		d, err := t.Resolve(ctx, reference)
+		if err != nil {
+			return d, nil, err
+		}
+		doc, err := manifest.ReadBlob(ctx, t, d, "manifest", maxManifest)
+		return d, doc, err
+	}
+	d, rc, err := fetcher.FetchReference(ctx, reference)
+	if err != nil {
+		return d, nil, err
+	}
+	defer rc.Close()
+	once := fetchFunc(func(context.Context, v1.Descriptor) (io.ReadCloser, error) { return rc, nil })
+	doc, err := manifest.ReadBlob(ctx, once, d, "manifest", maxManifest)
+	return d, doc, err
+}
+
+type fetchFunc func(context.Context, v1.Descriptor) (io.ReadCloser, error)
+
+func (f fetchFunc) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	return f(ctx, d)
+}
+
+// memo is a storage of which one small blob is at hand.
+type memo struct {
+	content.ReadOnlyStorage
+	d   v1.Descriptor
+	doc []byte
+}
+
+func (m *memo) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	if d.Digest == m.d.Digest {
+		return io.NopCloser(bytes.NewReader(m.doc)), nil
+	}
+	return m.ReadOnlyStorage.Fetch(ctx, d)
+}
+
+// Model is an artifact in a target.
+type Model struct {
+	*manifest.Artifact
+	content.ReadOnlyStorage
+}
+
+// Read reads the artifact that the tag or digest names: its manifest, and its
+// config only where another tool tells the files there.
+func Read(ctx context.Context, t Target, reference string) (*Model, error) {
+	d, doc, err := fetchReference(ctx, t, reference)
+	if err != nil {
+		return nil, err
+	}
+	src := &memo{t, d, doc}
+	a, err := manifest.Read(ctx, src, d)
+	if err != nil {
+		return nil, err
+	}
+	return &Model{a, src}, nil
+}
+
+// CopyReference copies what the tag or digest names, with everything below it,
+// and moves dst's tags to it, unless the rules forbid one: then nothing is
+// written. It returns the root. [FromSource] tells the errors of src.
+func CopyReference(ctx context.Context, dst, src Target, reference string, rules TagRules, o CopyOptions) (v1.Descriptor, error) {
+	d, doc, err := fetchReference(ctx, src, reference)
+	if err != nil {
+		return d, &oras.CopyError{Op: "Fetch", Origin: oras.CopyErrorOriginSource, Err: err}
+	}
+	have, err := resolveTags(ctx, dst, o.Tags)
+	if err != nil {
+		return d, err
+	}
+	if err := rules.CheckMoves(ctx, dst, o.Tags, have, d.Digest); err != nil {
+		return d, err
+	}
+	o.Tags = slices.DeleteFunc(slices.Clone(o.Tags), func(tag string) bool { return have[tag].Digest == d.Digest })
+	if len(o.Tags) == 0 && len(have) > 0 {
+		return d, nil // every tag is where it belongs, so its graph is complete
+	}
+	if err := Copy(ctx, dst, &memo{src, d, doc}, d, o); err != nil {
+		return d, err
+	}
+	if len(have)+len(o.Tags) == 0 {
+		// A layout lists what has no tag too.
+		if _, ok := dst.(registry.ReferencePusher); !ok {
+			err = dst.Tag(ctx, d, d.Digest.String())
+		}
+	}
+	return d, err
+}
+
+// FromSource reports whether an error of a copy arose where it read, not where
+// it wrote.
+func FromSource(err error) bool {
+	e, ok := errors.AsType[*oras.CopyError](err)
+	return ok && e.Origin == oras.CopyErrorOriginSource
+}

@@ -1,0 +1,468 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"galley/manifest"
+)
+
+// InstallOptions say how [Workdir.Install] treats what it finds.
+type InstallOptions struct {
+	// Only limits the install to the files that one of these patterns
+	// matches; see [Match]. Empty: all.
+	Only []string
+	// Force replaces files that are a person's own.
+	Force bool
+	// Clean reports which of the paths below dir are committed in version
+	// control as they are, so that replacing them loses nothing. Nil: none.
+	Clean func(ctx context.Context, dir string, paths []string) map[string]bool
+	// Concurrency is how many layers are fetched at once; 0: 3.
+	Concurrency int
+	Progress    Progress
+}
+
+// Installed is what an install did, each list in the order of paths.
+type Installed struct {
+	Digest  digest.Digest // of the artifact
+	Written []string      // new or replaced
+	Kept    []string      // were there already, with the right bytes
+	Removed []string      // of the previous install, not in this artifact
+	Left    []string      // of the previous install, but changed since
+}
+
+// OverwriteError says that an install would replace files that are neither
+// galley's nor safe elsewhere.
+type OverwriteError struct {
+	Dir   string
+	Paths []string
+}
+
+func (e *OverwriteError) Error() string {
+	return fmt.Sprintf("install into %s: would overwrite %s, which galley did not put there", e.Dir, strings.Join(e.Paths, ", "))
+}
+
+// NoMatchError says that no file of the artifact matches the patterns.
+type NoMatchError struct {
+	Patterns []string
+	Paths    []string // what there is
+}
+
+func (e *NoMatchError) Error() string {
+	return fmt.Sprintf("no file matches %s; the artifact holds %s", strings.Join(e.Patterns, ", "), strings.Join(e.Paths, ", "))
+}
+
+// Pull installs what ref names in t. Where ref is a digest that the directory
+// holds whole already, it sends no request.
+func Pull(ctx context.Context, t Target, ref Reference, w *Workdir, o InstallOptions) (Installed, error) {
+	if r := w.record; r != nil && ref.Digest == r.Digest && !r.Partial && len(o.Only) == 0 && r.Repository == ref.Name() {
+		if whole, err := w.Intact(ctx); err != nil || whole {
+			return Installed{Digest: r.Digest, Kept: r.Paths()}, err
+		}
+	}
+	m, err := Read(ctx, t, ref.TagOrDigest())
+	if err != nil {
+		return Installed{}, err
+	}
+	return w.Install(ctx, m, m.Artifact, ref.Name(), o)
+}
+
+// Match reports whether a pattern of --only means the file: it names the whole
+// path, a directory above it, or, where the pattern has no slash, its last
+// element. Stars do not match slashes; see [path.Match].
+func Match(pattern, file string) bool {
+	pattern = strings.TrimSuffix(pattern, "/")
+	if !strings.Contains(pattern, "/") {
+		if ok, err := path.Match(pattern, path.Base(file)); ok && err == nil {
+			return true
+		}
+	}
+	for p := file; p != "."; p = path.Dir(p) {
+		if ok, err := path.Match(pattern, p); ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// installer is one install under way.
+type installer struct {
+	w    *Workdir
+	a    *manifest.Artifact
+	o    InstallOptions
+	src  manifest.Fetcher
+	done Installed
+
+	mu     sync.Mutex
+	staged map[string]stagedFile // by path
+	stage  string
+	next   int
+}
+
+// stagedFile is a verified file on its way to its path.
+type stagedFile struct {
+	InstalledFile
+	name string // below the root; empty: already in place
+}
+
+// Install puts the artifact's files in the directory. Everything is fetched
+// next to them and verified before the first file gets its name; files that are
+// there and right are not fetched. It returns an [*OverwriteError] before
+// anything is fetched, where the manifest tells enough, and in any case before
+// anything is replaced. On any error the directory is as it was. Repository is
+// what the record will say.
+func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact, repository string, o InstallOptions) (Installed, error) {
+	i := newInstaller(w, src, a, o)
+	j, err := i.prepare(ctx, repository)
+	if err != nil {
+		return Installed{}, err
+	}
+	if err := i.commit(j); err != nil {
+		return Installed{}, fmt.Errorf("install into %s: %w", w.Path, err)
+	}
+	return i.done, nil
+}
+
+func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
+	i := &installer{w: w, a: a, o: o, src: src, staged: make(map[string]stagedFile)}
+	i.done.Digest = a.Root.Digest
+	return i
+}
+
+// prepare fetches and verifies what is needed, and returns what is to be done
+// with it. On an error nothing is left behind.
+func (i *installer) prepare(ctx context.Context, repository string) (*journal, error) {
+	layers, err := i.plan(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if i.stage, err = i.w.newStage(); err != nil {
+		return nil, fmt.Errorf("install into %s: %w", i.w.Path, err)
+	}
+	if err = i.fetch(ctx, layers); err == nil {
+		err = i.checkStaged(ctx)
+	}
+	var j *journal
+	if err == nil {
+		j, err = i.journal(ctx, repository)
+	}
+	if err != nil {
+		return nil, errors.Join(err, i.w.root.RemoveAll(i.stage))
+	}
+	return j, nil
+}
+
+// wanted reports whether the file is among those asked for.
+func (i *installer) wanted(file string) bool {
+	return len(i.o.Only) == 0 || slices.ContainsFunc(i.o.Only, func(p string) bool { return Match(p, file) })
+}
+
+// plan decides which layers to fetch, and refuses to overwrite.
+func (i *installer) plan(ctx context.Context) ([]*manifest.Layer, error) {
+	var layers []*manifest.Layer
+	var foreign, all []string
+	known := true
+	for n := range i.a.Layers {
+		l := &i.a.Layers[n]
+		known = known && l.Files != nil
+		needed := l.Files == nil
+		for _, f := range l.Files {
+			all = append(all, f.Path)
+			if !i.wanted(f.Path) {
+				continue
+			}
+			s, err := i.look(ctx, f)
+			if err != nil {
+				return nil, err
+			}
+			switch s {
+			case right:
+				continue
+			case personal:
+				foreign = append(foreign, f.Path)
+			}
+			needed = true
+		}
+		if needed {
+			layers = append(layers, l)
+		}
+	}
+	if known && !slices.ContainsFunc(all, i.wanted) {
+		return nil, &NoMatchError{i.o.Only, all}
+	}
+	return layers, i.refuse(ctx, foreign)
+}
+
+// state is what lies at a path where a file is to go.
+type state int
+
+const (
+	replaceable state = iota // nothing, or an earlier install
+	right                    // the very bytes
+	personal                 // anything else
+)
+
+// look compares what lies at f's path with f.
+func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
+	info, err := i.w.root.Lstat(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return replaceable, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("install into %s: %w", i.w.Path, err)
+	}
+	if info.IsDir() {
+		return 0, fmt.Errorf("install into %s: %s is a directory: %w", i.w.Path, f.Path, fs.ErrExist)
+	}
+	if !info.Mode().IsRegular() {
+		return personal, nil
+	}
+	previous, ours := i.previous(f.Path)
+	want := f.Digest
+	if want == "" && ours && i.w.record.Digest == i.a.Root.Digest {
+		want = previous.Digest // another tool's artifact: the record knows
+	}
+	if want != "" && f.Size >= 0 && f.Size != info.Size() {
+		want = "" // no need to read it to know that it differs
+	}
+	if want == "" && (!ours || previous.Size != info.Size()) {
+		return personal, nil
+	}
+	have, err := i.w.digest(ctx, f.Path)
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("install into %s: %w", i.w.Path, err)
+	case have == want:
+		i.keep(f.Path, info.Size(), have)
+		return right, nil
+	case ours && have == previous.Digest:
+		return replaceable, nil
+	}
+	return personal, nil
+}
+
+func (i *installer) previous(path string) (InstalledFile, bool) {
+	if i.w.record == nil {
+		return InstalledFile{}, false
+	}
+	return i.w.record.find(path)
+}
+
+func (i *installer) keep(path string, size int64, d digest.Digest) {
+	i.staged[path] = stagedFile{InstalledFile: InstalledFile{path, size, d}}
+	i.done.Kept = append(i.done.Kept, path)
+}
+
+// refuse fails if any of the paths holds a person's own file.
+func (i *installer) refuse(ctx context.Context, paths []string) error {
+	if len(paths) == 0 || i.o.Force {
+		return nil
+	}
+	if i.o.Clean != nil {
+		clean := i.o.Clean(ctx, i.w.Path, paths)
+		paths = slices.DeleteFunc(paths, func(p string) bool { return clean[p] })
+	}
+	if len(paths) == 0 {
+		return nil
+	}
+	slices.Sort(paths)
+	return &OverwriteError{i.w.Path, paths}
+}
+
+// fetch stages the layers' files.
+func (i *installer) fetch(ctx context.Context, layers []*manifest.Layer) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cmpOr(i.o.Concurrency, 3))
+	for _, l := range layers {
+		g.Go(func() error { return i.fetchLayer(ctx, l) })
+	}
+	return g.Wait()
+}
+
+func (i *installer) fetchLayer(ctx context.Context, l *manifest.Layer) error {
+	i.o.Progress.emit(Event{Kind: Started, Descriptor: l.Descriptor, Name: l.Title})
+	rc, err := i.src.Fetch(ctx, l.Descriptor)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	_, err = l.Walk(i.o.Progress.reader(ctx, rc, l.Descriptor, l.Title), func(f manifest.File, r io.Reader) error {
+		if !i.wanted(f.Path) || i.isKept(f.Path) {
+			return nil
+		}
+		return i.stageFile(f, r)
+	})
+	if err == nil {
+		i.o.Progress.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
+	}
+	return err
+}
+
+func (i *installer) isKept(path string) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	_, ok := i.staged[path]
+	return ok
+}
+
+// stageFile writes one file below the stage and syncs it.
+func (i *installer) stageFile(f manifest.File, r io.Reader) error {
+	i.mu.Lock()
+	name := fmt.Sprintf("%s/%d", i.stage, i.next)
+	i.next++
+	i.mu.Unlock()
+	mode := fs.FileMode(0o644)
+	if f.Exec {
+		mode = 0o755
+	}
+	out, err := i.w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	h := digest.SHA256.Digester()
+	var w io.Writer = out
+	if f.Digest == "" {
+		w = io.MultiWriter(out, h.Hash())
+	}
+	n, err := io.Copy(w, r)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("write %s: %w", f.Path, err)
+	}
+	if f.Digest == "" {
+		f.Digest = h.Digest()
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, n, f.Digest}, name}
+	return nil
+}
+
+// checkStaged does for the files that only the layers told of what plan did
+// for the others.
+func (i *installer) checkStaged(ctx context.Context) error {
+	listed := make(map[string]bool)
+	for f := range i.a.Files() {
+		listed[f.Path] = true
+	}
+	var foreign []string
+	for p, s := range i.staged {
+		if listed[p] || s.name == "" {
+			continue
+		}
+		st, err := i.look(ctx, manifest.File{Path: p, Size: s.Size, Digest: s.Digest})
+		if err != nil {
+			return err
+		}
+		if st == personal {
+			foreign = append(foreign, p)
+		}
+	}
+	if len(i.staged) == 0 {
+		return &NoMatchError{i.o.Only, nil}
+	}
+	return i.refuse(ctx, foreign)
+}
+
+// journal says where the staged files go and what goes away.
+func (i *installer) journal(ctx context.Context, repository string) (*journal, error) {
+	j := &journal{Stage: i.stage, Record: &Record{Repository: repository, Digest: i.a.Root.Digest, Partial: len(i.o.Only) > 0}}
+	for _, s := range i.staged {
+		j.Record.Files = append(j.Record.Files, s.InstalledFile)
+		if s.name == "" {
+			continue
+		}
+		before, err := i.w.stamp(s.Path)
+		if err != nil {
+			return nil, err
+		}
+		j.Moves = append(j.Moves, move{Staged: s.name, Path: s.Path, Before: before})
+		i.done.Written = append(i.done.Written, s.Path)
+	}
+	if err := i.leave(ctx, j); err != nil {
+		return nil, err
+	}
+	byPath := func(a, b move) int { return strings.Compare(a.Path, b.Path) }
+	slices.SortFunc(j.Moves, byPath)
+	slices.SortFunc(j.Record.Files, func(a, b InstalledFile) int { return strings.Compare(a.Path, b.Path) })
+	for _, list := range [][]string{i.done.Written, i.done.Kept, i.done.Removed, i.done.Left} {
+		slices.Sort(list)
+	}
+	return j, nil
+}
+
+// commit does what the journal says, if that is anything.
+func (i *installer) commit(j *journal) error {
+	if len(j.Moves)+len(j.Removes) == 0 && i.w.record != nil && i.w.record.equal(j.Record) {
+		return i.w.root.RemoveAll(i.stage)
+	}
+	return i.w.commit(j)
+}
+
+// leave decides about files of the previous install that this one lacks: they
+// go if they are as galley left them. A partial install takes nothing away.
+func (i *installer) leave(ctx context.Context, j *journal) error {
+	if i.w.record == nil {
+		return nil
+	}
+	for _, f := range i.w.record.Files {
+		if _, ok := i.staged[f.Path]; ok {
+			continue
+		}
+		if j.Record.Partial {
+			j.Record.Files = append(j.Record.Files, f)
+			continue
+		}
+		before, err := i.w.stamp(f.Path)
+		if err != nil {
+			return err
+		}
+		if before == (stamp{}) {
+			continue
+		}
+		if have, err := i.w.digest(ctx, f.Path); err != nil || have != f.Digest {
+			i.done.Left = append(i.done.Left, f.Path)
+			continue
+		}
+		j.Removes = append(j.Removes, move{Path: f.Path, Before: before})
+		i.done.Removed = append(i.done.Removed, f.Path)
+	}
+	return nil
+}
+
+func (r *Record) equal(o *Record) bool {
+	return r.Repository == o.Repository && r.Digest == o.Digest && r.Partial == o.Partial && slices.Equal(r.Files, o.Files)
+}
+
+// Intact reports whether every file of the record is there with its bytes.
+func (w *Workdir) Intact(ctx context.Context) (bool, error) {
+	if w.record == nil {
+		return false, nil
+	}
+	for _, f := range w.record.Files {
+		have, err := w.digest(ctx, f.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		if have != f.Digest {
+			return false, nil
+		}
+	}
+	return true, nil
+}

@@ -1,0 +1,67 @@
+package oci
+
+import (
+	"context"
+	"io"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Progress is told what a transfer does, from several goroutines at once. It
+// must return quickly. A nil Progress is told nothing.
+type Progress func(Event)
+
+// Event is one step of a transfer.
+type Event struct {
+	Kind       EventKind
+	Descriptor v1.Descriptor
+	Name       string // what people call it: a layer's title, or empty
+	Bytes      int64  // of a Moved event: bytes since the last one
+}
+
+// EventKind says what happened to the event's descriptor.
+type EventKind int
+
+// The kinds of events. A descriptor is either Skipped or Mounted, or Started,
+// Moved any number of times, and Done unless the transfer fails.
+const (
+	Started EventKind = iota
+	Moved
+	Done
+	Skipped // the target had it
+	Mounted // the registry took it from another of its repositories
+)
+
+func (p Progress) emit(e Event) {
+	if p != nil {
+		p(e)
+	}
+}
+
+// reader reports what is read from r, and stops with ctx.
+func (p Progress) reader(ctx context.Context, r io.Reader, d v1.Descriptor, name string) io.Reader {
+	return &progressReader{contextReader{ctx, r}, p, d, name}
+}
+
+type progressReader struct {
+	contextReader
+	p    Progress
+	d    v1.Descriptor
+	name string
+}
+
+func (r *progressReader) Read(b []byte) (int, error) {
+	n, err := r.contextReader.Read(b)
+	if n > 0 {
+		r.p.emit(Event{Kind: Moved, Descriptor: r.d, Name: r.name, Bytes: int64(n)})
+	}
+	return n, err
+}
+
+// cmpOr is v, or or if v is not positive.
+func cmpOr(v, or int) int {
+	if v > 0 {
+		return v
+	}
+	return or
+}

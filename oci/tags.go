@@ -1,0 +1,147 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+	"oras.land/oras-go/v2/registry"
+
+	"galley/manifest/nearest"
+)
+
+// DefaultVersions is the pattern of tags that never move once they are there.
+const DefaultVersions = `^v?[0-9]|^keep-`
+
+// contentPrefix begins the tag that names an artifact by its content; such a
+// tag never moves either.
+const contentPrefix = "c-"
+
+// historyTag matches the tags that record promotions; only promotion writes them.
+var historyTag = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^.+\.[hi]-[0-9]+-`)
+})
+
+// TakenError says that a tag that never moves names something else already.
+type TakenError struct {
+	Tag  string
+	Have digest.Digest
+	Want digest.Digest
+	Next string // a free tag of the same form; empty if none was found
+}
+
+func (e *TakenError) Error() string {
+	return fmt.Sprintf("tag %s names %s already, and version tags do not move", e.Tag, Short(e.Have))
+}
+
+// HistoryTagError says that a tag belongs to the record of promotions.
+type HistoryTagError struct{ Tag string }
+
+func (e *HistoryTagError) Error() string {
+	return fmt.Sprintf("tag %s records a promotion and is not written by hand", e.Tag)
+}
+
+// Short is a digest as people read it: 12 hex digits.
+func Short(d digest.Digest) string {
+	_, hex, _ := strings.Cut(d.String(), ":")
+	return hex[:min(12, len(hex))]
+}
+
+// TagRules tell which tags may move.
+type TagRules struct {
+	Versions string // regular expression; empty: [DefaultVersions]
+}
+
+// CheckMoves reports whether the tags of t may be put on want: a version tag
+// only where it is free or names want. have is what the tags name now, by tag.
+// Between this check and the write another writer may come: registries have no
+// compare-and-swap.
+func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have map[string]v1.Descriptor, want digest.Digest) error {
+	pattern := r.Versions
+	if pattern == "" {
+		pattern = DefaultVersions
+	}
+	versions, err := regexp.Compile(pattern)
+	if err != nil {
+		return fmt.Errorf("versions %q: %w", pattern, err)
+	}
+	for _, tag := range tags {
+		if historyTag().MatchString(tag) {
+			return &HistoryTagError{tag}
+		}
+		d, ok := have[tag]
+		if !ok || d.Digest == want || !versions.MatchString(tag) && !isContentTag(tag) {
+			continue
+		}
+		e := &TakenError{Tag: tag, Have: d.Digest, Want: want}
+		if !isContentTag(tag) {
+			e.Next, err = nextFree(ctx, t, tag)
+		}
+		return errors.Join(e, err)
+	}
+	return nil
+}
+
+func isContentTag(tag string) bool {
+	hex, ok := strings.CutPrefix(tag, contentPrefix)
+	return ok && len(hex) == 12 && strings.Trim(hex, "0123456789abcdef") == ""
+}
+
+// resolveTags looks each tag up; those that are absent are left out.
+func resolveTags(ctx context.Context, t Target, tags []string) (map[string]v1.Descriptor, error) {
+	have := make(map[string]v1.Descriptor)
+	for _, tag := range tags {
+		d, err := t.Resolve(ctx, tag)
+		if errors.Is(err, errdef.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		have[tag] = d
+	}
+	return have, nil
+}
+
+// nextFree counts the last number of a tag up until the tag is free.
+func nextFree(ctx context.Context, t Target, tag string) (string, error) {
+	end := strings.LastIndexAny(tag, "0123456789") + 1
+	start := end
+	for start > 0 && tag[start-1] >= '0' && tag[start-1] <= '9' {
+		start--
+	}
+	n, err := strconv.Atoi(tag[start:end])
+	if err != nil {
+		return "", nil // no number that could be counted up
+	}
+	tags, err := registry.Tags(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	taken := make(map[string]bool, len(tags))
+	for _, t := range tags {
+		taken[t] = true
+	}
+	for {
+		n++
+		if next := tag[:start] + strconv.Itoa(n) + tag[end:]; !taken[next] {
+			return next, nil
+		}
+	}
+}
+
+// NearestTags returns up to five tags of t that look most like tag.
+func NearestTags(ctx context.Context, t Target, tag string) ([]string, error) {
+	tags, err := registry.Tags(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return nearest.Words(tag, tags, 5), nil
+}

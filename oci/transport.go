@@ -1,0 +1,311 @@
+package oci
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"mime"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/retry"
+)
+
+// session is the HTTP client of one repository.
+type session struct {
+	auth  *auth.Client
+	ref   registry.Reference
+	write bool
+}
+
+// maxReplay bounds in bytes a manifest that is kept to be sent twice.
+const maxReplay = 4 << 20
+
+// Do sends the request with the repository's credentials.
+func (s *session) Do(req *http.Request) (*http.Response, error) {
+	if s.write {
+		// Otherwise the HEAD of a push would fetch a token that is good
+		// for pulling only, and the first POST another one.
+		ctx := auth.AppendRepositoryScope(req.Context(), s.ref, auth.ActionPull, auth.ActionPush)
+		req = req.WithContext(ctx)
+	}
+	if req.Body != nil && req.GetBody == nil && strings.Contains(req.URL.Path, "/manifests/") {
+		// A manifest copied from elsewhere: keep it, for the answer may be
+		// that it has to be sent again with a token.
+		body, err := io.ReadAll(io.LimitReader(req.Body, maxReplay+1))
+		if err = errors.Join(err, req.Body.Close()); err != nil {
+			return nil, err
+		}
+		if len(body) > maxReplay {
+			return nil, fmt.Errorf("%s %s: manifest is larger than %d bytes", req.Method, req.URL.Redacted(), maxReplay)
+		}
+		req = req.Clone(req.Context())
+		req.Body = io.NopCloser(bytes.NewReader(body))
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
+	}
+	return s.auth.Do(req)
+}
+
+// newHTTPTransport returns the connections to all registries.
+func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
+	return &http.Transport{
+		Proxy:               http.ProxyFromEnvironment,
+		DialContext:         (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		TLSClientConfig:     config,
+		TLSHandshakeTimeout: 10 * time.Second,
+		// A custom TLS configuration turns HTTP/2 off unless asked for.
+		ForceAttemptHTTP2:   true,
+		MaxIdleConnsPerHost: concurrency,
+		IdleConnTimeout:     90 * time.Second,
+		// Registries on object storage move an upload of some GB before
+		// they answer its last request.
+		ResponseHeaderTimeout: 3 * time.Minute,
+		ExpectContinueTimeout: time.Second,
+		// Blobs are compressed already, and their length must be seen.
+		DisableCompression: true,
+	}
+}
+
+// transport sends requests, again if that can help, logs them and refuses
+// answers that are none of a registry.
+type transport struct {
+	base    http.RoundTripper
+	log     *slog.Logger
+	webPage func(host string) // called when a registry request is answered with HTML
+}
+
+// RoundTrip implements [http.RoundTripper]. Other than that interface wants
+// it, some answers are errors: see check.
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	start := time.Now()
+	retrier := retry.Transport{
+		Base:   logged{t.base, t.log},
+		Policy: func() retry.Policy { return policy{req, start.Add(retryBudget)} },
+	}
+	resp, err := retrier.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.check(resp); err != nil {
+		resp.Body.Close()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// logged logs each attempt.
+type logged struct {
+	http.RoundTripper
+	log *slog.Logger
+}
+
+func (l logged) RoundTrip(req *http.Request) (*http.Response, error) {
+	start := time.Now()
+	resp, err := l.RoundTripper.RoundTrip(req)
+	if !l.log.Enabled(req.Context(), slog.LevelDebug) {
+		return resp, err
+	}
+	// A query may hold a signature or an upload's state.
+	where := url.URL{Scheme: req.URL.Scheme, Host: req.URL.Host, Path: req.URL.Path}
+	attrs := []any{"method", req.Method, "url", where.String(), "took", time.Since(start)}
+	if err != nil {
+		attrs = append(attrs, "error", clean(err.Error()))
+	} else {
+		attrs = append(attrs, "status", resp.StatusCode)
+	}
+	l.log.DebugContext(req.Context(), "request", attrs...)
+	return resp, err
+}
+
+// The bounds of trying again: first after a quarter of a second, then after
+// twice as long each time.
+const (
+	retryBudget = 20 * time.Second // from the first attempt to the start of the last
+	maxRetries  = 5
+	firstWait   = 250 * time.Millisecond
+)
+
+// policy decides whether one request is sent again.
+type policy struct {
+	req      *http.Request
+	deadline time.Time
+}
+
+// Retry implements [retry.Policy].
+func (p policy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
+	const no = time.Duration(-1)
+	if attempt >= maxRetries || !p.canSucceed(resp, err) {
+		return no, nil
+	}
+	wait := firstWait << attempt
+	wait += rand.N(wait / 5) // so that the jobs of one CI run do not return together
+	if asked, ok := retryAfter(resp); ok {
+		wait = asked
+	}
+	if time.Now().Add(wait).After(p.deadline) {
+		return no, nil
+	}
+	return wait, nil
+}
+
+// canSucceed reports whether the request could do better a second time, and
+// does no harm.
+func (p policy) canSucceed(resp *http.Response, err error) bool {
+	if err == nil {
+		switch resp.StatusCode {
+		case http.StatusRequestTimeout, http.StatusTooManyRequests:
+			return p.req.Method != http.MethodPatch
+		case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+			return false
+		}
+		return resp.StatusCode >= 500 && p.req.Method != http.MethodPatch
+	}
+	if !idempotent(p.req) || p.req.Context().Err() != nil || errors.Is(err, context.Canceled) {
+		return false
+	}
+	if name, ok := errors.AsType[*net.DNSError](err); ok {
+		return name.IsTemporary || name.IsTimeout
+	}
+	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
+		return true
+	}
+	// A connection that was cut, but neither one refused nor a failed
+	// handshake: those stay as they are.
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && (op.Op == "read" || op.Op == "write") || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// idempotent reports whether a request may be repeated although the first may
+// have reached the registry. An upload may not: its session has moved on.
+func idempotent(req *http.Request) bool {
+	switch req.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		return true
+	case http.MethodPut:
+		return strings.Contains(req.URL.Path, "/manifests/")
+	}
+	return false
+}
+
+// retryAfter returns how long the server asks to wait, in either of the two
+// forms of RFC 9110, section 10.2.3.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	if resp == nil {
+		return 0, false
+	}
+	value := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second, true
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at)), true
+	}
+	return 0, false
+}
+
+// answerError is an answer that no registry gives.
+type answerError struct {
+	host   string
+	status int
+	kind   error // ErrNotRegistry, ErrCorrupt or ErrTLS
+	why    string
+	cause  error // ErrScheme or nil
+}
+
+func (e *answerError) Error() string { return e.host + " " + e.why }
+func (e *answerError) Unwrap() error { return e.cause }
+
+// check finds answers that oras-go would misread or accept: a web page, what
+// a TLS server says to plain HTTP, and a digest other than the one asked for.
+func (t *transport) check(resp *http.Response) error {
+	origin := firstRequest(resp.Request)
+	api := origin.URL.Path
+	if !strings.HasPrefix(api, "/v2/") {
+		return nil
+	}
+	fail := func(kind error, why string, cause error) error {
+		return &answerError{resp.Request.URL.Host, resp.StatusCode, kind, why, cause}
+	}
+	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	asked := digest.Digest(path.Base(api))
+	byDigest := asked.Validate() == nil
+	isBlob := byDigest && strings.Contains(api, "/blobs/")
+	reads := origin.Method == http.MethodGet || origin.Method == http.MethodHead
+	ok := resp.StatusCode == http.StatusOK
+
+	// Go's server says this without a content type, others with a page.
+	if resp.StatusCode == http.StatusBadRequest && resp.Request.URL.Scheme == "http" && (mediaType == "" || isHTML(mediaType)) {
+		return fail(ErrTLS, "does not take plain HTTP (400): it seems to speak TLS", ErrScheme)
+	}
+	// A blob may be a web page, and so may the errors of a proxy.
+	found := resp.StatusCode < 300
+	if (found && !isBlob || resp.StatusCode == http.StatusNotFound) && isWebPage(resp, mediaType) {
+		t.webPage(origin.URL.Host)
+		if found {
+			return fail(ErrNotRegistry, "answers with a web page: it is not a registry", nil)
+		}
+	}
+	if ok && reads && strings.Contains(api, "/manifests/") && !strings.HasPrefix(mediaType, "application/") {
+		return fail(ErrNotRegistry, fmt.Sprintf("answers with content type %q instead of a manifest: it is not a registry", clean(mediaType)), nil)
+	}
+	if ok && strings.HasSuffix(api, "/tags/list") && !startsWith(resp, "{") {
+		return fail(ErrNotRegistry, "answers with something other than JSON: it is not a registry", nil)
+	}
+	got := resp.Header.Get("Docker-Content-Digest")
+	if ok && reads && byDigest && got != "" && got != asked.String() {
+		return fail(ErrCorrupt, fmt.Sprintf("answers with %s when asked for %s", clean(got), asked), nil)
+	}
+	return nil
+}
+
+// firstRequest is the request whose redirects led to req.
+func firstRequest(req *http.Request) *http.Request {
+	for req.Response != nil && req.Response.Request != nil {
+		req = req.Response.Request
+	}
+	return req
+}
+
+func isHTML(mediaType string) bool {
+	return mediaType == "text/html" || mediaType == "application/xhtml+xml"
+}
+
+// isWebPage reports whether the body is HTML by its type and, where there is a
+// body, by its first character: Quay calls the "true" that it answers to /v2/
+// HTML.
+func isWebPage(resp *http.Response, mediaType string) bool {
+	if !isHTML(mediaType) {
+		return false
+	}
+	if resp.Request.Method == http.MethodHead {
+		return true
+	}
+	return startsWith(resp, "<")
+}
+
+// startsWith reports whether the body starts so, white space aside. It does
+// not take anything from the body.
+func startsWith(resp *http.Response, prefix string) bool {
+	body := bufio.NewReader(resp.Body)
+	body.Peek(1) // fills the buffer with what has come
+	start, _ := body.Peek(body.Buffered())
+	resp.Body = struct {
+		io.Reader
+		io.Closer
+	}{body, resp.Body}
+	return bytes.HasPrefix(bytes.TrimLeft(start, "\ufeff \t\r\n"), []byte(prefix))
+}

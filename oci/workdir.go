@@ -1,0 +1,406 @@
+package oci
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/rogpeppe/go-internal/lockedfile"
+)
+
+// Names in a working directory. Everything galley keeps there lies below
+// .galley, which no artifact may write to.
+const (
+	stateDir    = ".galley"
+	ignoreFile  = stateDir + "/.gitignore"
+	lockFile    = stateDir + "/lock"
+	recordFile  = stateDir + "/installed.json"
+	journalFile = stateDir + "/journal.json"
+	stagePrefix = "stage-"
+)
+
+// Record is what galley last installed in a directory.
+type Record struct {
+	Repository string          `json:"repository"`        // as [Reference.Name] spells it
+	Digest     digest.Digest   `json:"digest"`            // of the artifact
+	Partial    bool            `json:"partial,omitempty"` // only some of the artifact's files
+	Files      []InstalledFile `json:"files"`
+}
+
+// Paths returns the paths of the files.
+func (r *Record) Paths() []string {
+	paths := make([]string, 0, len(r.Files))
+	for _, f := range r.Files {
+		paths = append(paths, f.Path)
+	}
+	return paths
+}
+
+// InstalledFile is one file of a [Record].
+type InstalledFile struct {
+	Path   string        `json:"path"`
+	Size   int64         `json:"size"`
+	Digest digest.Digest `json:"digest"`
+}
+
+// find returns the file at path, if galley installed it.
+func (r *Record) find(path string) (InstalledFile, bool) {
+	for _, f := range r.Files {
+		if f.Path == path {
+			return f, true
+		}
+	}
+	return InstalledFile{}, false
+}
+
+// journal is an install whose files are staged and verified: what is left is
+// renaming. It is synced before the first rename and removed after the last, so
+// that an interrupted install is completed by whoever opens the directory next.
+type journal struct {
+	Stage   string  `json:"stage"`
+	Moves   []move  `json:"moves"`
+	Removes []move  `json:"removes"`
+	Record  *Record `json:"record"`
+}
+
+// move puts a staged file at its path, or removes what is there. Before is what
+// lay there when it was decided: a file that has changed since is a person's
+// own and left alone.
+type move struct {
+	Staged string `json:"staged,omitempty"`
+	Path   string `json:"path"`
+	Before stamp  `json:"before"`
+}
+
+// stamp tells whether a file was touched. The zero value is no file.
+type stamp struct {
+	Size    int64     `json:"size,omitempty"`
+	ModTime time.Time `json:"mtime,omitzero"`
+}
+
+// Workdir is a directory that artifacts are installed in, locked against other
+// galley processes until it is closed. It is not safe for concurrent use.
+type Workdir struct {
+	Path string
+	// Left names the files that an interrupted install was to replace and
+	// that were changed since; they are as they were found.
+	Left []string
+
+	root   *os.Root
+	unlock func()
+	record *Record
+}
+
+// OpenWorkdir opens the directory, making it and its parents if they are
+// missing, waits for other galley processes in it, and completes an install
+// that was interrupted. The wait ends with ctx.
+func OpenWorkdir(ctx context.Context, dir string) (*Workdir, error) {
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	w := &Workdir{Path: dir, root: root}
+	if err := w.open(ctx); err != nil {
+		w.Close()
+		return nil, fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	return w, nil
+}
+
+func (w *Workdir) open(ctx context.Context) error {
+	if err := w.root.Mkdir(stateDir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	// The lock is taken by name: .galley must not lead elsewhere.
+	if info, err := w.root.Lstat(stateDir); err != nil || !info.IsDir() {
+		return fmt.Errorf("%s is not a directory", stateDir)
+	}
+	if err := w.root.WriteFile(ignoreFile, []byte("*\n"), 0o666); err != nil {
+		return err
+	}
+	var err error
+	if w.unlock, err = lock(ctx, filepath.Join(w.Path, filepath.FromSlash(lockFile))); err != nil {
+		return err
+	}
+	if w.record, err = readRecord(w.root); err != nil {
+		return err
+	}
+	if err := w.recover(); err != nil {
+		return err
+	}
+	return w.sweep()
+}
+
+// lock takes the lock file, or gives up with ctx.
+func lock(ctx context.Context, name string) (func(), error) {
+	type result struct {
+		unlock func()
+		err    error
+	}
+	got := make(chan result, 1)
+	go func() {
+		unlock, err := lockedfile.MutexAt(name).Lock()
+		got <- result{unlock, err}
+	}()
+	select {
+	case r := <-got:
+		return r.unlock, r.err
+	case <-ctx.Done():
+		go func() {
+			if r := <-got; r.err == nil {
+				r.unlock()
+			}
+		}()
+		return nil, context.Cause(ctx)
+	}
+}
+
+// Close releases the directory.
+func (w *Workdir) Close() error {
+	if w.unlock != nil {
+		w.unlock()
+		w.unlock = nil
+	}
+	return w.root.Close()
+}
+
+// Record returns what is installed, or nil.
+func (w *Workdir) Record() *Record { return w.record }
+
+// ReadRecord returns what galley installed in the directory, or nil. It takes
+// no lock and completes nothing.
+func ReadRecord(dir string) (*Record, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	return readRecord(root)
+}
+
+// maxState bounds galley's own files in bytes.
+const maxState = 64 << 20
+
+func readRecord(root *os.Root) (*Record, error) {
+	var r Record
+	ok, err := readState(root, recordFile, &r)
+	if !ok {
+		return nil, err
+	}
+	return &r, nil
+}
+
+func readState(root *os.Root, name string, v any) (bool, error) {
+	f, err := root.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	if err := json.NewDecoder(io.LimitReader(f, maxState)).Decode(v); err != nil {
+		return false, fmt.Errorf("read %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// writeState replaces one of galley's own files so that a reader sees the old
+// or the new one, whatever happens.
+func (w *Workdir) writeState(name string, v any) error {
+	text, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	tmp := name + ".tmp"
+	f, err := w.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := w.root.Rename(tmp, name); err != nil {
+		return err
+	}
+	return w.syncDir(path.Dir(name))
+}
+
+// syncDir makes the names in a directory durable, where the system can.
+func (w *Workdir) syncDir(dir string) error {
+	d, err := w.root.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	_ = d.Sync() // not every system or file system syncs directories
+	return nil
+}
+
+// newStage makes a directory for files that are not verified yet.
+func (w *Workdir) newStage() (string, error) {
+	name := stateDir + "/" + stagePrefix + strings.ToLower(rand.Text()[:12])
+	return name, w.root.Mkdir(name, 0o777)
+}
+
+// sweep removes what interrupted installs staged and never finished.
+func (w *Workdir) sweep() error {
+	d, err := w.root.Open(stateDir)
+	if err != nil {
+		return err
+	}
+	names, err := d.Readdirnames(-1)
+	d.Close()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, stagePrefix) {
+			err = errors.Join(err, w.root.RemoveAll(stateDir+"/"+name))
+		}
+	}
+	return err
+}
+
+// commit makes a staged install real. From the moment the journal is there it
+// will be completed, by this process or the next.
+func (w *Workdir) commit(j *journal) error {
+	if err := w.syncDir(j.Stage); err != nil {
+		return err
+	}
+	if err := w.writeState(journalFile, j); err != nil {
+		return err
+	}
+	return w.apply(j)
+}
+
+// recover completes an interrupted install.
+func (w *Workdir) recover() error {
+	var j journal
+	ok, err := readState(w.root, journalFile, &j)
+	if !ok {
+		return err
+	}
+	if j.Record == nil {
+		return fmt.Errorf("read %s: no record in it", journalFile)
+	}
+	return w.apply(&j)
+}
+
+// apply does what the journal says, as often as it is asked.
+func (w *Workdir) apply(j *journal) error {
+	dirs := make(map[string]bool)
+	for _, m := range j.Moves {
+		if err := w.install(m); err != nil {
+			return err
+		}
+		dirs[path.Dir(m.Path)] = true
+	}
+	for _, m := range j.Removes {
+		if now, err := w.stamp(m.Path); err != nil || now != m.Before || now == (stamp{}) {
+			continue
+		}
+		if err := w.root.Remove(m.Path); err != nil {
+			return err
+		}
+		w.removeEmpty(path.Dir(m.Path))
+	}
+	for dir := range dirs {
+		if err := w.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	if err := w.writeState(recordFile, j.Record); err != nil {
+		return err
+	}
+	w.record = j.Record
+	if err := w.root.Remove(journalFile); err != nil {
+		return err
+	}
+	return w.root.RemoveAll(j.Stage)
+}
+
+// install renames one staged file into place. A staged file that is gone was
+// renamed before the interruption.
+func (w *Workdir) install(m move) error {
+	if _, err := w.root.Lstat(m.Staged); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	now, err := w.stamp(m.Path)
+	if err != nil {
+		return err
+	}
+	if now != m.Before {
+		w.Left = append(w.Left, m.Path)
+		return nil
+	}
+	if dir := path.Dir(m.Path); dir != "." {
+		if err := w.root.MkdirAll(dir, 0o777); err != nil {
+			return err
+		}
+	}
+	return w.root.Rename(m.Staged, m.Path)
+}
+
+// stamp looks at the file at path. Anything but a regular file has a stamp
+// that equals no other.
+func (w *Workdir) stamp(name string) (stamp, error) {
+	info, err := w.root.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return stamp{}, nil
+	}
+	if err != nil {
+		return stamp{}, err
+	}
+	return stamp{Size: info.Size(), ModTime: info.ModTime().UTC()}, nil
+}
+
+// removeEmpty removes dir and its parents as far as they are empty.
+func (w *Workdir) removeEmpty(dir string) {
+	for ; dir != "."; dir = path.Dir(dir) {
+		if w.root.Remove(dir) != nil {
+			return
+		}
+	}
+}
+
+// digest hashes the regular file at path.
+func (w *Workdir) digest(ctx context.Context, name string) (digest.Digest, error) {
+	f, err := w.root.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := digest.SHA256.Digester()
+	if _, err := io.Copy(h.Hash(), &contextReader{ctx, f}); err != nil {
+		return "", err
+	}
+	return h.Digest(), nil
+}
+
+// contextReader stops reading when its context is done.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c *contextReader) Read(p []byte) (int, error) {
+	if c.ctx.Err() != nil {
+		return 0, context.Cause(c.ctx)
+	}
+	return c.r.Read(p)
+}
