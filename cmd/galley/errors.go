@@ -1,0 +1,248 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"galley/manifest"
+	"galley/manifest/project"
+	"galley/manifest/training"
+	"galley/oci"
+)
+
+// The exit codes; exitCodes tells people what they mean.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNo          = 3
+	exitDenied      = 4
+	exitConflict    = 5
+	exitInterrupted = 130
+)
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ msg, hint string }
+
+func (e *usageError) Error() string { return e.msg }
+
+// interruptedError is a run that a signal ended.
+type interruptedError struct{ cause error }
+
+func (e *interruptedError) Error() string {
+	return "interrupted; tags and installed files are as they were"
+}
+func (e *interruptedError) Unwrap() error { return e.cause }
+
+// hinted is an error with a hint that only the place that raised it knows.
+type hinted struct {
+	error
+	hint string
+}
+
+func (e *hinted) Unwrap() error { return e.error }
+
+// pushFailed is a push that a registry did not take: the model must not be
+// lost with the machine that trained it.
+type pushFailed struct {
+	error
+	ref   oci.Reference
+	files []string // as given on the command line
+}
+
+func (e *pushFailed) Unwrap() error { return e.error }
+
+// unknownTag is a tag that is not there, with those that are like it.
+type unknownTag struct {
+	error
+	ref  oci.Reference
+	near []string
+}
+
+func (e *unknownTag) Unwrap() error { return e.error }
+
+// as reports whether err holds an E.
+func as[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+// exitCode says what kind of error it is.
+func exitCode(err error) int {
+	switch {
+	case as[*interruptedError](err):
+		return exitInterrupted
+	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
+		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
+		as[*project.NoModelError](err), as[*project.SeveralModelsError](err),
+		as[*training.AmbiguousError](err), errors.Is(err, manifest.ErrReserved):
+		return exitUsage
+	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrForbidden):
+		return exitDenied
+	case as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
+		return exitConflict
+	}
+	return exitFailed
+}
+
+// showError prints the error and the hints that go with it. Joined errors come
+// one a line.
+func (a *app) showError(err error) {
+	for line := range strings.Lines(err.Error()) {
+		fmt.Fprintf(a.err, "galley: error: %s\n", strings.TrimSuffix(line, "\n"))
+	}
+	for _, h := range hints(err) {
+		fmt.Fprintf(a.err, "galley: hint: %s\n", h)
+	}
+}
+
+// hints are the next commands, each to be pasted. The first row that matches
+// the error gives them; a push that failed adds how to keep the model.
+func hints(err error) []string {
+	var out []string
+	for _, row := range hintTable {
+		if out = row(err); out != nil {
+			break
+		}
+	}
+	if e, ok := errors.AsType[*pushFailed](err); ok && e.ref.Kind == oci.Registry && keepable(err) {
+		out = append(out, e.keep()...)
+	}
+	return out
+}
+
+var hintTable = []func(error) []string{
+	hint(func(e *usageError) []string { return lines(e.hint) }),
+	hint(func(e *hinted) []string { return lines(e.hint) }),
+	hint(func(e *unknownTag) []string {
+		var out []string
+		for _, tag := range e.near {
+			out = append(out, e.ref.WithTag(tag).String())
+		}
+		return out
+	}),
+	hint(func(e *oci.ReferenceError) []string { return e.Suggest }),
+	hint(func(e *oci.TakenError) []string {
+		if e.Next == "" {
+			return []string{"take another tag"}
+		}
+		return []string{"the next free one is " + e.Next}
+	}),
+	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
+	hint(func(e *oci.OverwriteError) []string {
+		return []string{"galley pull … -o another-directory", "galley pull … --force   # replaces them"}
+	}),
+	hint(func(e *project.NoModelError) []string {
+		return []string{"name it: galley push REF path/to/model.joblib", "or say in galley.yaml where it is: galley init"}
+	}),
+	hint(func(e *project.SeveralModelsError) []string {
+		var out []string
+		for _, m := range e.Models {
+			out = append(out, "galley push REF "+shellWord(m.Path)+":model")
+		}
+		return out
+	}),
+	hint(fileHint),
+	hint(func(e *training.AmbiguousError) []string {
+		var out []string
+		for _, p := range e.Paths {
+			out = append(out, fmt.Sprintf("in galley.yaml: metrics: {%s: %s}", e.Name, p))
+		}
+		return out
+	}),
+	hint(func(e *manifest.NotArtifactError) []string {
+		return []string{"galley reads artifacts of models; docker pull is for images"}
+	}),
+	hint(func(e *manifest.ChangedError) []string {
+		return []string{"wait until the training job has written " + e.Path + ", then push again"}
+	}),
+	hint(func(e *oci.CredentialsError) []string { return []string{"mend or remove the entry in " + e.File} }),
+	hint(registryHint),
+}
+
+// hint is a row of the table: it matches errors that hold an E.
+func hint[E error](f func(E) []string) func(error) []string {
+	return func(err error) []string {
+		if e, ok := errors.AsType[E](err); ok {
+			return f(e)
+		}
+		return nil
+	}
+}
+
+func lines(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+func fileHint(e *project.FileError) []string {
+	switch {
+	case errors.Is(e.Err, project.ErrPointer):
+		return []string{"git lfs pull --include " + shellWord(e.Path)}
+	case errors.Is(e.Err, project.ErrOutside):
+		return []string{shellWord(e.Path) + "=models/" + shellWord(e.Path[strings.LastIndexAny(e.Path, `/\`)+1:])}
+	case errors.Is(e.Err, project.ErrNotRegular):
+		return []string{"name the files in it: " + shellWord(strings.TrimSuffix(e.Path, "/")+"/model.joblib")}
+	}
+	return nil
+}
+
+func registryHint(e *oci.Error) []string {
+	switch {
+	case errors.Is(e, oci.ErrUnauthorized):
+		return []string{"galley login " + e.Host}
+	case errors.Is(e, oci.ErrForbidden):
+		return []string{"galley login " + e.Host + "   # as somebody who may"}
+	case errors.Is(e, oci.ErrScheme):
+		return []string{"--plain-http, if " + e.Host + " is to be trusted with that"}
+	case errors.Is(e, oci.ErrTLS):
+		return []string{"--ca-file FILE trusts an authority of your own"}
+	case errors.Is(e, oci.ErrNotRegistry):
+		return []string{"is " + e.Host + " the registry's own address? A web page answered"}
+	}
+	return nil
+}
+
+// keepable reports whether the packed model could be kept elsewhere: it is the
+// registry that failed, not the model or the request.
+func keepable(err error) bool {
+	_, ok := errors.AsType[*oci.Error](err)
+	return ok && !as[*oci.TakenError](err) && !as[*oci.HistoryTagError](err) && !as[*manifest.ChangedError](err) && !errors.Is(err, fs.ErrNotExist)
+}
+
+func (e *pushFailed) keep() []string {
+	tag := "latest"
+	if e.ref.Tag != "" {
+		tag = e.ref.Tag
+	}
+	outbox := oci.Reference{Kind: oci.Layout, Path: "outbox", Tag: tag}.String()
+	save := []string{"galley push", outbox}
+	for _, f := range e.files {
+		save = append(save, shellWord(f))
+	}
+	return []string{
+		"keep the model: " + strings.Join(save, " "),
+		"and later: galley cp " + outbox + " " + e.ref.String(),
+	}
+}
+
+// shellWord quotes s where a shell would not take it as one word.
+func shellWord(s string) string {
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool {
+		return !strings.ContainsRune("-_./=:,@%+", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	}) {
+		return s
+	}
+	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+}
+
+// explainCopy puts an error of a copy into words, on the side where it arose.
+func (p *place) explainCopy(src *place, op string, err error) error {
+	if oci.FromSource(err) {
+		return src.explain(op, err)
+	}
+	return p.explain(op, err)
+}

@@ -1,0 +1,304 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"galley/manifest"
+	"galley/manifest/training"
+	"galley/oci"
+)
+
+type inspectOptions struct {
+	against string
+}
+
+func (a *app) inspectCmd() *cobra.Command {
+	var o inspectOptions
+	cmd := &cobra.Command{
+		Use:   "inspect REF | DIR",
+		Short: "Show what a model is, without fetching it",
+		Long: `Inspect shows what an artifact tells of its model: name and version, when it was
+trained and from which commit, class, features, files, and the metrics with the
+change against what the production tag names. It reads manifests only, and of
+artifacts that other tools made the small JSON files.
+
+With a directory it shows what a push from there would make.`,
+		Example: `  galley inspect ghcr.io/acme/fraud-detector:v42
+  galley inspect . --format json`,
+		GroupID: groupLook,
+		Args:    exactly("REF or DIR"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], o) },
+	}
+	cmd.Flags().StringVar(&o.against, "against", "production", "compare the metrics with what this `tag` names")
+	a.registryFlags(cmd.Flags())
+	a.formatFlag(cmd.Flags())
+	return cmd
+}
+
+func (a *app) inspect(ctx context.Context, s string, o inspectOptions) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	if isDir(s) {
+		return a.inspectDir(ctx, s)
+	}
+	p, err := a.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	m, err := oci.Read(ctx, p.Target, p.ref.TagOrDigest())
+	if err != nil {
+		return a.notFound(ctx, p, p.explain("inspect", err))
+	}
+	info, err := m.Describe(ctx, m)
+	if err != nil {
+		return p.explain("inspect", err)
+	}
+	c := &card{info: info, artifact: m.Artifact, reference: p.ref.At(m.Root.Digest).String()}
+	if p.ref.Tag != "" {
+		c.shown = p.ref.WithTag(p.ref.Tag).String()
+	}
+	if a.flags.format == "text" {
+		c.baseline(ctx, p, o.against)
+	}
+	return a.show(c.json(), c.text())
+}
+
+// isDir reports whether the argument means a directory: it is one, and does
+// not look like a reference with a tag.
+func isDir(s string) bool {
+	info, err := os.Stat(s)
+	return err == nil && info.IsDir()
+}
+
+// inspectDir shows what a push would make of the project in dir, and what is
+// installed there.
+func (a *app) inspectDir(ctx context.Context, dir string) error {
+	config, err := loadConfig(dir)
+	if err != nil {
+		return err
+	}
+	ref, err := oci.ParseReference(config.Repository)
+	if config.Repository != "" && err != nil {
+		return err
+	}
+	p, err := a.pack(ctx, dir, nil, ref, packOptions{layerFormat: string(manifest.FormatTarGzip)})
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	for _, w := range p.Warnings {
+		a.warn("%s", printable(w))
+	}
+	c := &card{info: p.Info(), artifact: p.Artifact, directory: dir}
+	record, err := oci.ReadRecord(dir)
+	if err != nil {
+		return err
+	}
+	if record != nil {
+		c.installed = record.Repository + "@" + record.Digest.String()
+	}
+	return a.show(c.json(), c.text())
+}
+
+// card is what inspect shows.
+type card struct {
+	info      manifest.Info
+	artifact  *manifest.Artifact
+	reference string // pinned; empty for a directory
+	shown     string // with the tag that was asked for
+	directory string
+	installed string
+
+	against string // what the metrics are compared with
+	base    []training.Metric
+}
+
+// baseline reads the metrics to compare with. That there are none is fine.
+func (c *card) baseline(ctx context.Context, p *place, tag string) {
+	if tag == "" || tag == p.ref.Tag {
+		return
+	}
+	m, err := oci.Read(ctx, p.Target, tag)
+	if err != nil || m.Root.Digest == c.artifact.Root.Digest {
+		return
+	}
+	c.base = m.Info().Metrics
+	if c.against = tag; m.Info().Version != "" {
+		c.against = tag + " " + m.Info().Version
+	}
+}
+
+func (c *card) text() string {
+	var b strings.Builder
+	title := c.info.Name
+	if title == "" {
+		title = "model"
+	}
+	if c.info.Version != "" {
+		title += " " + c.info.Version
+	}
+	fmt.Fprintf(&b, "%s\n", printable(title))
+	b.WriteString(table(c.facts(), "  "))
+	b.WriteString("\nfiles\n" + table(c.files(), "  "))
+	if len(c.info.Metrics) > 0 {
+		heading := "metrics"
+		if c.against != "" {
+			heading += " (change against " + printable(c.against) + ")"
+		}
+		b.WriteString("\n" + heading + "\n" + table(c.metrics(), "  "))
+	}
+	if lines := c.use(); len(lines) > 0 {
+		b.WriteString("\nuse it\n  " + strings.Join(lines, "\n  ") + "\n")
+	}
+	return b.String()
+}
+
+// facts are the rows above the files; what is unknown has none.
+func (c *card) facts() [][]string {
+	i := c.info
+	commit := i.Revision
+	if len(commit) > 12 && !strings.HasSuffix(commit, "-dirty") {
+		commit = commit[:12]
+	}
+	if i.Source != "" && commit != "" {
+		commit += " of " + i.Source
+	}
+	class := i.Class
+	if dot := strings.LastIndexByte(class, '.'); dot > 0 {
+		class = fmt.Sprintf("%s (%s)", class[dot+1:], class[:dot])
+	}
+	features := ""
+	if i.Features >= 0 {
+		features = fmt.Sprint(i.Features)
+	}
+	var rows [][]string
+	for _, r := range [][]string{
+		{"reference", c.shown}, {"digest", c.artifact.Root.Digest.String()}, {"trained", trainedText(i.Trained)},
+		{"commit", commit}, {"model", class}, {"features", features}, {"installed", c.installed},
+	} {
+		if r[1] != "" {
+			rows = append(rows, []string{r[0], printable(r[1])})
+		}
+	}
+	return rows
+}
+
+func (c *card) files() [][]string {
+	var rows [][]string
+	for _, l := range c.artifact.Layers {
+		if l.Files == nil {
+			rows = append(rows, []string{string(l.Role), printable(l.Title) + "/", bytesText(l.Descriptor.Size) + " packed"})
+		}
+		for _, f := range l.Files {
+			rows = append(rows, []string{string(f.Role), printable(f.Path), bytesText(f.Size)})
+		}
+	}
+	return rows
+}
+
+func (c *card) metrics() [][]string {
+	var rows [][]string
+	for _, m := range c.info.Metrics {
+		rows = append(rows, []string{printable(m.Path), m.String(), c.change(m)})
+	}
+	if c.info.Omitted > 0 {
+		rows = append(rows, []string{fmt.Sprintf("and %d more in the summary", c.info.Omitted)})
+	}
+	return rows
+}
+
+// change is the difference to the baseline, where both have the number.
+func (c *card) change(m training.Metric) string {
+	for _, b := range c.base {
+		if b.Path != m.Path || m.IsBool || b.IsBool {
+			continue
+		}
+		if d := m.Value - b.Value; d != 0 {
+			return fmt.Sprintf("%+.4g", d)
+		}
+		return "="
+	}
+	return ""
+}
+
+// use are the lines to paste.
+func (c *card) use() []string {
+	if c.reference == "" {
+		return nil
+	}
+	lines := []string{"galley pull " + c.reference}
+	for f := range c.artifact.Files() {
+		if f.Role == manifest.RoleModel && strings.HasSuffix(f.Path, ".joblib") {
+			lines = append(lines, fmt.Sprintf("joblib.load(%q)", f.Path))
+		}
+	}
+	return lines
+}
+
+// cardJSON is inspect's JSON. Fields are only ever added.
+type cardJSON struct {
+	Reference string            `json:"reference,omitempty"`
+	Directory string            `json:"directory,omitempty"`
+	Installed string            `json:"installed,omitempty"`
+	Digest    string            `json:"digest"`
+	MediaType string            `json:"artifactType,omitempty"`
+	Name      string            `json:"name,omitempty"`
+	Version   string            `json:"version,omitempty"`
+	Trained   string            `json:"trained,omitempty"`
+	Created   string            `json:"created,omitempty"`
+	Revision  string            `json:"revision,omitempty"`
+	Source    string            `json:"source,omitempty"`
+	Class     string            `json:"class,omitempty"`
+	Content   string            `json:"content,omitempty"`
+	Features  *featuresJSON     `json:"features,omitempty"`
+	Metrics   map[string]any    `json:"metrics"`
+	Omitted   int               `json:"metricsOmitted,omitempty"`
+	Files     []fileAnswer      `json:"files"`
+	Notes     map[string]string `json:"annotations,omitempty"`
+}
+
+type featuresJSON struct {
+	Count  int    `json:"count"`
+	Digest string `json:"digest"`
+}
+
+func (c *card) json() cardJSON {
+	i := c.info
+	j := cardJSON{
+		Reference: c.reference, Directory: c.directory, Installed: c.installed,
+		Digest: c.artifact.Root.Digest.String(), MediaType: c.artifact.Manifest.ArtifactType,
+		Name: i.Name, Version: i.Version, Trained: i.Trained, Created: i.Created, Revision: i.Revision, Source: i.Source,
+		Class: i.Class, Content: i.Content.String(), Metrics: make(map[string]any), Omitted: i.Omitted,
+		Files: fileAnswers(c.artifact), Notes: c.artifact.Manifest.Annotations,
+	}
+	if i.Features >= 0 {
+		j.Features = &featuresJSON{i.Features, i.FeaturesDigest.String()}
+	}
+	for _, m := range i.Metrics {
+		if m.IsBool {
+			j.Metrics[m.Path] = m.Value != 0
+		} else {
+			j.Metrics[m.Path] = m.Value
+		}
+	}
+	return j
+}
+
+// notFound adds to an unknown tag the ones that look like it.
+func (a *app) notFound(ctx context.Context, p *place, err error) error {
+	if !errors.Is(err, oci.ErrNotFound) || p.ref.Digest != "" || p.Target == nil {
+		return err
+	}
+	near, lerr := oci.NearestTags(ctx, p.Target, p.ref.TagOrDigest())
+	if lerr != nil || len(near) == 0 {
+		return err
+	}
+	return &unknownTag{err, p.ref, near}
+}

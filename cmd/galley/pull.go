@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"galley/oci"
+)
+
+type pullOptions struct {
+	dir             string
+	only            []string
+	force           bool
+	keepUnreachable bool
+}
+
+func (a *app) pullCmd() *cobra.Command {
+	var o pullOptions
+	cmd := &cobra.Command{
+		Use:   "pull REF",
+		Short: "Install a model's files in a directory",
+		Long: `Pull installs the files of an artifact, made by galley, oras, modctl or kit.
+Everything is fetched and verified before the first file gets its name: after a
+failure the directory is as it was. Files that are there and right are not
+fetched. A file that galley did not put there, and that is not committed in Git
+as it is, is not replaced. Files of an earlier pull that this artifact lacks are
+removed, unless they were changed.`,
+		Example: `  galley pull ghcr.io/acme/fraud-detector:v42
+  galley pull ghcr.io/acme/fraud-detector:production -o /app
+  galley pull :candidate --only '*.json'`,
+		GroupID: groupMake,
+		Args:    exactly("REF"),
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.pull(cmd.Context(), args[0], o) },
+	}
+	f := cmd.Flags()
+	f.StringVarP(&o.dir, "output", "o", ".", "`directory` to install in")
+	f.StringArrayVar(&o.only, "only", nil, "install only files that match `glob`, a path, directory or name")
+	f.BoolVar(&o.force, "force", false, "replace files that galley did not put there")
+	f.BoolVar(&o.keepUnreachable, "keep-if-unreachable", false, "when the registry cannot be reached, be content with what is installed")
+	a.registryFlags(f)
+	a.concurrencyFlag(f)
+	a.formatFlag(f)
+	return cmd
+}
+
+// pulled is the answer of pull.
+type pulled struct {
+	written
+	Directory string   `json:"directory"`
+	Installed []string `json:"installed"`
+	Kept      []string `json:"kept"`
+	Removed   []string `json:"removed"`
+}
+
+func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	p, err := a.open(ctx, s)
+	if err != nil {
+		return err
+	}
+	dir, err := oci.OpenWorkdir(ctx, o.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	for _, f := range dir.Left {
+		a.warn("%s was changed after an interrupted pull; it is left as it is", f)
+	}
+	progress, stop := a.progress()
+	done, err := oci.Pull(ctx, p.Target, p.ref, dir, oci.InstallOptions{
+		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
+	})
+	stop()
+	if err != nil {
+		err = p.explain("pull", err)
+		if o.keepUnreachable && errors.Is(err, oci.ErrUnreachable) {
+			return a.keepInstalled(ctx, dir, err)
+		}
+		return a.notFound(ctx, p, err)
+	}
+	a.tellPulled(p.ref, done, o.dir)
+	ref := p.ref.At(done.Digest)
+	return a.show(pulled{
+		written{ref.String(), ref.Digest.String(), nil}, o.dir, notNil(done.Written), notNil(done.Kept), notNil(done.Removed),
+	}, ref.String()+"\n")
+}
+
+// tellPulled says what an install did.
+func (a *app) tellPulled(ref oci.Reference, done oci.Installed, dir string) {
+	for _, f := range done.Written {
+		a.note("installed  %s", f)
+	}
+	for _, f := range done.Removed {
+		a.note("removed    %s", f)
+	}
+	for _, f := range done.Left {
+		a.warn("%s is not in %s any more, but was changed here; it is left as it is", f, ref)
+	}
+	if len(done.Written)+len(done.Removed) == 0 {
+		a.note("unchanged: %s in %s", plural(len(done.Kept), "file"), dir)
+	} else if len(done.Kept) > 0 {
+		a.note("unchanged  %s", strings.Join(done.Kept, ", "))
+	}
+}
+
+// keepInstalled answers with what an earlier pull installed, if it is whole.
+func (a *app) keepInstalled(ctx context.Context, dir *oci.Workdir, err error) error {
+	whole, ierr := dir.Intact(ctx)
+	if ierr != nil || !whole {
+		return errors.Join(err, ierr)
+	}
+	r := dir.Record()
+	a.warn("%s; keeping %s@%s", err, r.Repository, r.Digest)
+	ref := r.Repository + "@" + r.Digest.String()
+	return a.show(pulled{
+		written{ref, r.Digest.String(), nil}, dir.Path, []string{}, r.Paths(), []string{},
+	}, ref+"\n")
+}
+
+// notNil makes an empty list of none, as JSON's readers expect.
+func notNil(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}

@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"galley/manifest"
+	"galley/oci"
+)
+
+type pushOptions struct {
+	packOptions
+	dryRun, force bool
+}
+
+func (a *app) pushCmd() *cobra.Command {
+	var o pushOptions
+	cmd := &cobra.Command{
+		Use:   "push [REF] [FILE[=PATH][:ROLE]...]",
+		Short: "Pack the model with its JSON files and push it",
+		Long: `Push packs the model, its features and its training summary as one artifact and
+pushes it. Without files it finds them: those of galley.yaml, else by content in
+models/, artifacts/, data/ and here. Without REF it pushes to galley.yaml's
+repository. Several tags are separated by commas; without a tag the artifact is
+tagged with its content, as c-3f2a1c4d5e6f, and latest.
+
+Nothing is written when the tags name the same model already, be it from another
+commit; --new pushes anyway. A version tag (v1, 2024-06) never moves.
+
+FILE=PATH says where the file lies in the artifact, :ROLE what it is: model,
+part, features, summary, doc, code or dataset, or a media type.
+
+Push does not run the model, and does not keep a copy of it.`,
+		Example: `  galley push ghcr.io/acme/fraud-detector:v42
+  galley push ghcr.io/acme/fraud-detector:v42,candidate
+  galley push :candidate models/rf.joblib=models/model.joblib data/features.json README.md:doc
+  galley push oci:outbox:v42`,
+		GroupID: groupMake,
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.push(cmd.Context(), args, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be pushed, and its digest; send nothing")
+	f.BoolVar(&o.force, "new", false, "push even if the tags name the same model already")
+	o.packOptions.flags(f)
+	a.registryFlags(f)
+	a.concurrencyFlag(f)
+	a.formatFlag(f)
+	return cmd
+}
+
+// pushedAnswer is the answer of push.
+type pushedAnswer struct {
+	written
+	Unchanged bool         `json:"unchanged"`
+	DryRun    bool         `json:"dryRun,omitempty"`
+	Files     []fileAnswer `json:"files"`
+	Warnings  []string     `json:"warnings"`
+}
+
+type fileAnswer struct {
+	Path   string `json:"path"`
+	Role   string `json:"role"`
+	Size   int64  `json:"size"`
+	Digest string `json:"digest,omitempty"`
+}
+
+func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
+	to, files := splitPushArgs(args)
+	dst, tags, err := a.pushTarget(ctx, to, o.dryRun)
+	if err != nil {
+		return err
+	}
+	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	a.tellPacked(p)
+	done := oci.Pushed{Root: p.Root, Tags: tags, Written: true}
+	if o.dryRun {
+		a.note("dry run: nothing was sent")
+	} else if done, err = a.send(ctx, dst, p, tags, o); err != nil {
+		ref := dst.ref
+		if len(tags) > 0 {
+			ref = ref.WithTag(tags[0])
+		}
+		return &pushFailed{dst.client.Explain("push", ref, err), ref, files}
+	}
+	ref := dst.ref.At(done.Root.Digest)
+	text := ref.String()
+	if dst.ref == (oci.Reference{}) {
+		text = done.Root.Digest.String()
+	}
+	return a.show(pushedAnswer{
+		written{text, done.Root.Digest.String(), done.Tags}, !done.Written, o.dryRun, fileAnswers(p.Artifact), notNil(p.Warnings),
+	}, text+"\n")
+}
+
+// splitPushArgs takes the reference off the arguments: the first one, unless
+// it is a file that is there.
+func splitPushArgs(args []string) (ref string, files []string) {
+	if len(args) == 0 {
+		return "", nil
+	}
+	name, _, _ := strings.Cut(args[0], "=")
+	for _, s := range []string{args[0], name, name[:max(0, strings.LastIndexByte(name, ':'))]} {
+		if info, err := os.Stat(s); s != "" && err == nil && info.Mode().IsRegular() {
+			return "", args
+		}
+	}
+	return args[0], args[1:]
+}
+
+// pushTarget opens where a push goes. A dry run may do without.
+func (a *app) pushTarget(ctx context.Context, to string, dryRun bool) (*place, []string, error) {
+	if to == "" {
+		parser, err := a.parser()
+		if err != nil {
+			return nil, nil, err
+		}
+		if to = parser.Repository; to == "" {
+			if dryRun {
+				return &place{}, nil, nil
+			}
+			return nil, nil, &usageError{
+				msg:  "nowhere to push to: no reference given, and no repository in galley.yaml or GALLEY_REPOSITORY",
+				hint: "galley push registry.example.com/team/model:v1, or galley init --repository registry.example.com/team/model",
+			}
+		}
+	}
+	return a.create(ctx, to)
+}
+
+// send pushes and says what came of it.
+func (a *app) send(ctx context.Context, dst *place, p *packed, tags []string, o pushOptions) (oci.Pushed, error) {
+	progress, stop := a.progress()
+	done, err := oci.Push(ctx, dst.Target, p.Packed, oci.PushOptions{
+		Tags: tags, New: o.force, Rules: oci.TagRules{Versions: p.config.Versions},
+		Concurrency: a.flags.concurrency, Progress: progress,
+	})
+	stop()
+	if err != nil {
+		return done, err
+	}
+	where := dst.ref.WithTag(strings.Join(done.Tags, ","))
+	switch {
+	case done.Existing != nil:
+		a.note("unchanged since %s", describe(done.Existing, done.Tags[0]))
+		if done.Written {
+			a.note("moved %s to it", where)
+		}
+	case !done.Written:
+		a.note("unchanged: %s", where)
+	default:
+		a.note("pushed %s", where)
+	}
+	return done, nil
+}
+
+// describe names an artifact by its version, else a tag, and its commit.
+func describe(m *manifest.Artifact, tag string) string {
+	an := m.Manifest.Annotations
+	name := printable(an[v1.AnnotationVersion])
+	if name == "" {
+		name = tag
+	}
+	if rev := printable(an[v1.AnnotationRevision]); rev != "" {
+		return fmt.Sprintf("%s (commit %s)", name, rev[:min(7, len(rev))])
+	}
+	return name
+}
+
+func fileAnswers(m *manifest.Artifact) []fileAnswer {
+	files := []fileAnswer{}
+	for f := range m.Files() {
+		files = append(files, fileAnswer{f.Path, string(f.Role), f.Size, f.Digest.String()})
+	}
+	return files
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"galley/manifest/project"
+	"galley/oci"
+)
+
+// place is a repository that a command opened.
+type place struct {
+	oci.Target
+	client *oci.Client
+	ref    oci.Reference
+}
+
+// explain puts an error of the repository into words.
+func (p *place) explain(op string, err error) error { return p.client.Explain(op, p.ref, err) }
+
+// parser reads references; ":TAG" needs the project's repository.
+func (a *app) parser() (oci.Parser, error) {
+	if repo := a.env("GALLEY_REPOSITORY"); repo != "" {
+		return oci.Parser{Repository: repo}, nil
+	}
+	c, err := loadConfig(".")
+	if err != nil {
+		return oci.Parser{}, err
+	}
+	return oci.Parser{Repository: c.Repository}, nil
+}
+
+// loadConfig reads dir's galley.yaml; none is an empty one.
+func loadConfig(dir string) (*project.Config, error) {
+	name := filepath.Join(dir, configName)
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &project.Config{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return project.ParseConfig(name, data)
+}
+
+const configName = "galley.yaml"
+
+// open opens what a reference names, for reading.
+func (a *app) open(ctx context.Context, s string) (*place, error) {
+	p, err := a.parser()
+	if err != nil {
+		return nil, err
+	}
+	ref, err := p.Parse(s)
+	if err != nil {
+		return nil, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.Open(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &place{t, c, ref}, nil
+}
+
+// create opens a repository for writing, and says so when it is only here.
+func (a *app) create(ctx context.Context, s string) (*place, []string, error) {
+	p, err := a.parser()
+	if err != nil {
+		return nil, nil, err
+	}
+	ref, tags, err := p.ParseTags(s)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := a.client()
+	if err != nil {
+		return nil, nil, err
+	}
+	if ref.Kind == oci.Local {
+		if a.env("CI") != "" && a.env("GALLEY_LOCAL") == "" {
+			return nil, nil, &hinted{
+				fmt.Errorf("write to %s: refused in CI: the local registry goes with the runner's disk", ref),
+				"name a registry, as in registry.example.com/" + ref.Repository + ", or set GALLEY_LOCAL to a directory that is kept",
+			}
+		}
+		dir, err := oci.LocalRoot(a.env)
+		if err != nil {
+			return nil, nil, err
+		}
+		a.note("local registry %s: only on this machine", dir)
+	}
+	t, err := c.Create(ctx, ref)
+	if err != nil {
+		return nil, nil, err
+	}
+	return &place{t, c, ref}, tags, nil
+}
+
+// tagRules are those of the project in the current directory.
+func tagRules() (oci.TagRules, error) {
+	c, err := loadConfig(".")
+	if err != nil {
+		return oci.TagRules{}, err
+	}
+	return oci.TagRules{Versions: c.Versions}, nil
+}
