@@ -53,6 +53,10 @@ type PackOptions struct {
 	MetricsFirst []string // paths of metrics to prefer when there are too many
 
 	Annotations map[string]string // added to the manifest's, or overriding them
+
+	// Read is told of n more bytes of a file of that size being read to be
+	// hashed, from several goroutines at once; nil: nobody is.
+	Read func(path string, size int64, n int)
 }
 
 // maxMetrics bounds the metrics among the annotations.
@@ -90,7 +94,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 			return nil, fmt.Errorf("annotation %q: %w", key, ErrReserved)
 		}
 	}
-	files, err := sources(inputs)
+	files, err := sources(inputs, o.Read)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +135,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 }
 
 // sources opens every input, in the order of paths.
-func sources(inputs []Input) ([]*source, error) {
+func sources(inputs []Input, read func(string, int64, int)) ([]*source, error) {
 	if len(inputs) == 0 {
 		return nil, ErrNoFiles
 	}
@@ -145,6 +149,7 @@ func sources(inputs []Input) ([]*source, error) {
 		if err != nil {
 			return nil, err
 		}
+		s.read = read
 		files = append(files, s)
 	}
 	slices.SortFunc(files, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })

@@ -21,7 +21,7 @@ import (
 type ChangedError struct{ Path string }
 
 func (e *ChangedError) Error() string {
-	return fmt.Sprintf("read %s: the file changed while it was being packed", e.Path)
+	return fmt.Sprintf("read %s: the file changed while it was read", e.Path)
 }
 
 // source is one file to pack, with what was learned of it on the first read.
@@ -30,6 +30,7 @@ type source struct {
 	size int64
 	exec bool
 	sum  digest.Digest // empty before the first read
+	read func(path string, size int64, n int)
 }
 
 // newSource looks at the file without reading it.
@@ -73,7 +74,7 @@ func (s *source) copyTo(ctx context.Context, w io.Writer) error {
 	var r io.Reader = &contextReader{ctx, f}
 	h := sha256.New()
 	if s.sum == "" {
-		r = io.TeeReader(r, h)
+		r = io.TeeReader(r, s.watch(h))
 	}
 	// One byte more than expected shows that the file grew.
 	n, err := io.Copy(w, io.LimitReader(r, s.size))
@@ -88,6 +89,21 @@ func (s *source) copyTo(ctx context.Context, w io.Writer) error {
 	}
 	return nil
 }
+
+// watch passes on what is written and tells how much it was.
+func (s *source) watch(w io.Writer) io.Writer {
+	if s.read == nil {
+		return w
+	}
+	return writerFunc(func(p []byte) (int, error) {
+		s.read(s.Path, s.size, len(p))
+		return w.Write(p)
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
 // contextReader stops reading when its context is done.
 type contextReader struct {

@@ -63,7 +63,7 @@ func TestWriteTarIsPlain(t *testing.T) {
 		FromFS(fsys, "in/run", "src/run", RoleCode),
 		FromFS(fsys, "in/model", "models/sub/model", RoleModel),
 		FromFS(fsys, "in/b", "models-b", RoleModel),
-	})
+	}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

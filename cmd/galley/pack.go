@@ -74,7 +74,10 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	p := &packed{config: config, root: root}
 	if p.selection, err = project.Find(ctx, root.FS(), find); err == nil {
 		a.addVCS(ctx, dir, p.selection, o, &opts)
+		progress, stop := a.progress()
+		opts.Read = reading(progress)
 		p.Packed, err = manifest.Pack(ctx, p.inputs(), opts)
+		stop()
 	}
 	if err != nil {
 		root.Close()

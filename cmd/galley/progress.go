@@ -6,11 +6,40 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/decor"
 
 	"galley/oci"
 )
+
+// slowRead is the size in bytes from which hashing a file takes long enough to
+// be shown.
+const slowRead = 64 << 20
+
+// reading tells progress of files that are being hashed.
+func reading(progress oci.Progress) func(path string, size int64, n int) {
+	if progress == nil {
+		return nil
+	}
+	var mu sync.Mutex
+	started := make(map[string]bool)
+	return func(path string, size int64, n int) {
+		if size < slowRead {
+			return
+		}
+		e := oci.Event{Kind: oci.Moved, Descriptor: v1.Descriptor{Digest: digest.FromString(path), Size: size}, Name: "read " + path, Bytes: int64(n)}
+		mu.Lock()
+		defer mu.Unlock()
+		if !started[path] {
+			started[path] = true
+			first := e
+			first.Kind = oci.Started
+			progress(first)
+		}
+		progress(e)
+	}
+}
 
 // heartbeat is how often a transfer without a terminal says that it lives, so
 // that a CI log never looks hung.
@@ -43,7 +72,7 @@ func (a *app) bars() (oci.Progress, func()) {
 			bars[e.Descriptor.Digest] = p.AddBar(e.Descriptor.Size,
 				mpb.PrependDecorators(decor.Name(printable(e.Name), decor.WCSyncSpaceR)),
 				mpb.AppendDecorators(
-					decor.Counters(decor.SizeB1000(0), "% .1f / % .1f", decor.WCSyncSpace),
+					decor.Any(func(s decor.Statistics) string { return bytesText(s.Current) + " / " + bytesText(s.Total) }, decor.WCSyncSpace),
 					decor.AverageSpeed(decor.SizeB1000(0), "% .1f", decor.WCSyncSpace)))
 		case oci.Moved:
 			if b := bars[e.Descriptor.Digest]; b != nil {
