@@ -22,6 +22,8 @@ import (
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
+
+	"galley/manifest"
 )
 
 // What went wrong with a place, for errors.Is. An [*Error] is at most one of
@@ -106,6 +108,9 @@ func (c *Client) classify(e *Error, r Reference) (detail string, kind error) {
 	err := e.Err
 	if errors.Is(err, context.Canceled) {
 		return "interrupted", nil
+	}
+	if changed, ok := errors.AsType[*manifest.ChangedError](err); ok {
+		return clean(changed.Error()), nil // what ended the request, not the registry
 	}
 	if resp, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
 		e.Status = resp.StatusCode

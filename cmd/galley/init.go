@@ -35,13 +35,14 @@ galley.yaml that says the same, explained by comments. A galley.yaml is optional
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.init(cmd.Context(), o) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&o.name, "name", "", "the model's `name` (else the directory's)")
+	f.StringVar(&o.name, "name", "", "the model's `name` (else the repository's or the directory's)")
 	f.StringVar(&o.repository, "repository", "", "where to push: `registry/repository`")
 	f.BoolVar(&o.force, "force", false, "replace a galley.yaml that is there")
 	return cmd
 }
 
 func (a *app) init(ctx context.Context, o initOptions) error {
+	name := directoryName()
 	if o.repository != "" {
 		ref, tags, err := oci.Parser{}.ParseTags(o.repository)
 		if err != nil {
@@ -50,6 +51,7 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 		if len(tags) > 0 {
 			return &usageError{msg: fmt.Sprintf("--repository %q: want no tag", o.repository), hint: "galley init --repository " + ref.Name()}
 		}
+		name = lastComponent(ref)
 	}
 	if _, err := os.Lstat(configName); err == nil && !o.force {
 		return &hinted{fmt.Errorf("init: %s is there already: %w", configName, fs.ErrExist), "galley init --force   # replaces it"}
@@ -67,10 +69,10 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 	if err != nil {
 		return err
 	}
-	if o.name == "" {
-		o.name = directoryName()
+	if o.name != "" {
+		name = o.name
 	}
-	text := project.Template(found, o.name, o.repository, foundMetrics(root.FS(), found))
+	text := project.Template(found, name, o.repository, foundMetrics(root.FS(), found))
 	if err := replaceFile(root, configName, text); err != nil {
 		return fmt.Errorf("init: %w", err)
 	}

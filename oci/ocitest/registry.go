@@ -26,6 +26,7 @@ type Registry struct {
 	fault   atomic.Value  // of Fault
 	stalled chan struct{} // one for each request that was left hanging
 	closed  chan struct{}
+	resume  atomic.Value // of chan struct{}, which Misbehave closes
 
 	mu       sync.Mutex
 	requests []string
@@ -50,6 +51,7 @@ const (
 	RefuseTag    Fault = "refuse-tag" // takes blobs, but no manifest
 	StallGet     Fault = "stall-get"  // sends half of a blob, then nothing
 	StallPut     Fault = "stall-put"  // reads a bit of an upload, then nothing
+	PausePut     Fault = "pause-put"  // reads a bit of an upload, the rest after the next call of Misbehave
 	CutPut       Fault = "cut-put"    // cuts the connection in an upload
 	HugeManifest Fault = "huge"       // a manifest of 100 MB
 	Immutable    Fault = "immutable"  // answers 409 to every manifest
@@ -59,6 +61,7 @@ const (
 func NewRegistry() *Registry {
 	r := &Registry{stalled: make(chan struct{}, 1000), closed: make(chan struct{})}
 	r.fault.Store(None)
+	r.resume.Store(make(chan struct{}))
 	next := ociserver.New(ocimem.New(), nil)
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
@@ -83,6 +86,7 @@ func (r *Registry) Misbehave(f Fault) {
 		<-r.stalled
 	}
 	r.fault.Store(f)
+	close(r.resume.Swap(make(chan struct{})).(chan struct{}))
 }
 
 // Stalled receives once for every request that is left hanging since the last
@@ -124,6 +128,13 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, next http.Han
 	case (f == StallPut || f == CutPut) && upload:
 		io.CopyN(io.Discard, req.Body, 1000)
 		r.hang(req, f == StallPut)
+	case f == PausePut && upload:
+		head := make([]byte, 1000)
+		n, _ := io.ReadFull(req.Body, head)
+		r.stalled <- struct{}{}
+		<-r.resume.Load().(chan struct{})
+		req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(head[:n]), req.Body))
+		next.ServeHTTP(w, req)
 	case blob && (f == Truncate || f == Alter || f == Shorten || f == StallGet):
 		r.spoil(w, req, next, f)
 	default:
