@@ -71,7 +71,7 @@ func (s *source) copyTo(ctx context.Context, w io.Writer) error {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
 	defer f.Close()
-	var r io.Reader = &contextReader{ctx, f}
+	r := ContextReader(ctx, f)
 	h := sha256.New()
 	if s.sum == "" {
 		r = io.TeeReader(r, s.watch(h))
@@ -105,14 +105,16 @@ type writerFunc func([]byte) (int, error)
 
 func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
 
-// contextReader stops reading when its context is done.
+// ContextReader reads from r until ctx is done, and then fails with its cause.
+func ContextReader(ctx context.Context, r io.Reader) io.Reader { return &contextReader{ctx, r} }
+
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
 }
 
 func (c *contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
+	if c.ctx.Err() != nil {
 		return 0, context.Cause(c.ctx)
 	}
 	return c.r.Read(p)

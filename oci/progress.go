@@ -5,6 +5,8 @@ import (
 	"io"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"galley/manifest"
 )
 
 // Progress is told what a transfer does, from several goroutines at once. It
@@ -40,18 +42,18 @@ func (p Progress) emit(e Event) {
 
 // reader reports what is read from r, and stops with ctx.
 func (p Progress) reader(ctx context.Context, r io.Reader, d v1.Descriptor, name string) io.Reader {
-	return &progressReader{contextReader{ctx, r}, p, d, name}
+	return &progressReader{manifest.ContextReader(ctx, r), p, d, name}
 }
 
 type progressReader struct {
-	contextReader
+	r    io.Reader
 	p    Progress
 	d    v1.Descriptor
 	name string
 }
 
 func (r *progressReader) Read(b []byte) (int, error) {
-	n, err := r.contextReader.Read(b)
+	n, err := r.r.Read(b)
 	if n > 0 {
 		r.p.emit(Event{Kind: Moved, Descriptor: r.d, Name: r.name, Bytes: int64(n)})
 	}

@@ -16,6 +16,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/lockedfile"
+
+	"galley/manifest"
 )
 
 // Names in a working directory. Everything galley keeps there lies below
@@ -386,21 +388,8 @@ func (w *Workdir) digest(ctx context.Context, name string) (digest.Digest, error
 	}
 	defer f.Close()
 	h := digest.SHA256.Digester()
-	if _, err := io.Copy(h.Hash(), &contextReader{ctx, f}); err != nil {
+	if _, err := io.Copy(h.Hash(), manifest.ContextReader(ctx, f)); err != nil {
 		return "", err
 	}
 	return h.Digest(), nil
-}
-
-// contextReader stops reading when its context is done.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c *contextReader) Read(p []byte) (int, error) {
-	if c.ctx.Err() != nil {
-		return 0, context.Cause(c.ctx)
-	}
-	return c.r.Read(p)
 }

@@ -44,7 +44,7 @@ func Distance(a, b string) int {
 }
 
 // Words returns the at most n candidates that resemble word, the most alike
-// first and the candidates' order within: case aside, they differ by a third
+// first and the candidates' order within: case aside, they differ by about a third
 // of its bytes at the most, or one contains the other.
 func Words(word string, candidates []string, n int) []string {
 	type guess struct {
@@ -59,7 +59,7 @@ func Words(word string, candidates []string, n int) []string {
 		if min(len(low), len(lc)) > 1 && (strings.Contains(lc, low) || strings.Contains(low, lc)) {
 			d = min(d, 1)
 		}
-		if d <= max(1, len(word)/3) {
+		if d <= max(1, (len(word)+1)/3) {
 			guesses = append(guesses, guess{c, d})
 		}
 	}

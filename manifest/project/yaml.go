@@ -11,6 +11,8 @@ import (
 	"github.com/goccy/go-yaml/lexer"
 	"github.com/goccy/go-yaml/parser"
 	"github.com/goccy/go-yaml/token"
+
+	"galley/manifest/nearest"
 )
 
 // The limits on galley.yaml. The parser recurses over nesting and compares
@@ -187,7 +189,7 @@ func (d *decoder) fields(n ast.Node, known fields) {
 				return
 			}
 		}
-		d.fail(at, nearest(key, words), "unknown key %q", key)
+		d.fail(at, resembling(key, words), "unknown key %q", key)
 	})
 }
 
@@ -240,7 +242,7 @@ func (d *decoder) oneOf(to *string, words ...string) func(ast.Node) {
 				return
 			}
 		}
-		d.fail(n, nearest(*to, words), "unknown value %q", *to)
+		d.fail(n, resembling(*to, words), "unknown value %q", *to)
 	}
 }
 
@@ -255,38 +257,10 @@ func kindOf(n ast.Node) string {
 	return fmt.Sprintf("%.40q", n.GetToken().Value)
 }
 
-// nearest returns the word that differs from s by at most two edits and least,
-// or nothing.
-func nearest(s string, words []string) string {
-	best, least := "", 3
-	if len(s) > 64 {
-		return ""
+// resembling returns the known word that a mistyped one may mean, or nothing.
+func resembling(s string, words []string) string {
+	for _, w := range nearest.Words(s, words, 1) {
+		return w
 	}
-	for _, w := range words {
-		if n := edits(s, w); n < least && n < len(w) {
-			best, least = w, n
-		}
-	}
-	return best
-}
-
-// edits is the Levenshtein distance.
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			substituted := diagonal
-			if a[i] != b[j] {
-				substituted++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(substituted, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
+	return ""
 }

@@ -16,6 +16,8 @@ import (
 
 	_ "crypto/sha256" // so that go-digest has both algorithms
 	_ "crypto/sha512"
+
+	"galley/manifest"
 )
 
 // Fetch opens the blob of desc. The reader is an [*os.File], so it can seek
@@ -94,7 +96,7 @@ func (s *Store) push(ctx context.Context, desc v1.Descriptor, r io.Reader) error
 		return err
 	}
 	return replaceFile(root, name, func(w io.Writer) error {
-		return copyVerified(w, contextReader{ctx, r}, desc)
+		return copyVerified(w, manifest.ContextReader(ctx, r), desc)
 	})
 }
 
@@ -118,19 +120,6 @@ func copyVerified(w io.Writer, r io.Reader, desc v1.Descriptor) error {
 		return fmt.Errorf("got %s: %w", got, content.ErrMismatchedDigest)
 	}
 	return nil
-}
-
-// contextReader ends reading when its context ends.
-type contextReader struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (c contextReader) Read(p []byte) (int, error) {
-	if err := c.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return c.r.Read(p)
 }
 
 // openBlob opens a blob and returns its size on disk in bytes.
