@@ -143,12 +143,23 @@ func (c *Client) classify(e *Error, r Reference) (detail string, kind error) {
 		if c.factsOf(e.Host, r).webPages.Load() {
 			return e.Host + " answers with web pages: it is not a registry", ErrNotRegistry
 		}
-		return text(e), ErrNotFound
+		return missing(r, text(e)), ErrNotFound
 	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData),
 		errors.Is(err, content.ErrInvalidDescriptorSize), errors.Is(err, io.ErrUnexpectedEOF):
 		return text(e), ErrCorrupt
 	}
 	return text(e), nil
+}
+
+// missing names what was not found, where the cause says no more than that.
+func missing(r Reference, text string) string {
+	switch {
+	case text != errdef.ErrNotFound.Error():
+		return text
+	case r.Digest != "":
+		return "no manifest of that digest there"
+	}
+	return "no tag " + r.TagOrDigest() + " there"
 }
 
 // classifyStatus explains an answer that is an error.

@@ -195,7 +195,7 @@ func TestExplainManifest(t *testing.T) {
 		status int
 		want   string
 	}{
-		{"no tag", http.NotFound, oci.ErrNotFound, 0, "resolve HOST/acme/fraud:v1: not found"},
+		{"no tag", http.NotFound, oci.ErrNotFound, 0, "resolve HOST/acme/fraud:v1: no tag v1 there"},
 		{"web page", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "text/html")
 		}, oci.ErrNotRegistry, 200, "resolve HOST/acme/fraud:v1: HOST answers with a web page: it is not a registry"},

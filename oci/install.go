@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -40,6 +41,7 @@ type Installed struct {
 	Kept    []string      // were there already, with the right bytes
 	Removed []string      // of the previous install, not in this artifact
 	Left    []string      // of the previous install, but changed since
+	Changed []string      // were to be replaced by an interrupted install; see [Workdir.Left]
 }
 
 // OverwriteError says that an install would replace files that are neither
@@ -63,17 +65,30 @@ func (e *NoMatchError) Error() string {
 	return fmt.Sprintf("no file matches %s; the artifact holds %s", strings.Join(e.Patterns, ", "), strings.Join(e.Paths, ", "))
 }
 
-// Pull installs what ref names in t. Where ref is a digest that the directory
-// holds whole already, it sends no request.
-func Pull(ctx context.Context, t Target, ref Reference, w *Workdir, o InstallOptions) (Installed, error) {
-	if r := w.record; r != nil && ref.Digest == r.Digest && !r.Partial && len(o.Only) == 0 && r.Repository == ref.Name() {
-		if whole, err := w.Intact(ctx); err != nil || whole {
-			return Installed{Digest: r.Digest, Kept: r.Paths()}, err
+// Pull installs what ref names in t into dir, which it makes only when there is
+// something to install. Where ref is a digest that dir holds whole already, it
+// sends no request.
+func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOptions) (Installed, error) {
+	var m *Model
+	if _, err := os.Lstat(filepath.Join(dir, stateDir)); errors.Is(err, fs.ErrNotExist) {
+		if m, err = Read(ctx, t, ref.TagOrDigest()); err != nil {
+			return Installed{}, err
 		}
 	}
-	m, err := Read(ctx, t, ref.TagOrDigest())
+	w, err := OpenWorkdir(ctx, dir)
 	if err != nil {
 		return Installed{}, err
+	}
+	defer w.Close()
+	if r := w.record; r != nil && ref.Digest == r.Digest && !r.Partial && len(o.Only) == 0 && r.Repository == ref.Name() {
+		if whole, err := w.Intact(ctx); err != nil || whole {
+			return Installed{Digest: r.Digest, Kept: r.Paths(), Changed: w.Left}, err
+		}
+	}
+	if m == nil {
+		if m, err = Read(ctx, t, ref.TagOrDigest()); err != nil {
+			return Installed{}, err
+		}
 	}
 	return w.Install(ctx, m, m.Artifact, ref.Name(), o)
 }
@@ -136,7 +151,7 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 
 func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
 	i := &installer{w: w, a: a, o: o, src: src, staged: make(map[string]stagedFile)}
-	i.done.Digest = a.Root.Digest
+	i.done.Digest, i.done.Changed = a.Root.Digest, w.Left
 	return i
 }
 

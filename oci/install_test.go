@@ -402,17 +402,13 @@ func TestPullAsksLittle(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := oci.OpenWorkdir(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
+	dir := t.TempDir()
 	for _, tt := range []struct {
 		ref  oci.Reference
 		want int
 	}{{ref, 4}, {ref, 1}, {ref.At(p.Root.Digest), 0}} {
 		r.Requests()
-		if _, err := oci.Pull(t.Context(), target, tt.ref, w, oci.InstallOptions{}); err != nil {
+		if _, err := oci.Pull(t.Context(), target, tt.ref, dir, oci.InstallOptions{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := r.Requests(); len(got) != tt.want {

@@ -63,23 +63,15 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	if err != nil {
 		return err
 	}
-	dir, err := oci.OpenWorkdir(ctx, o.dir)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	for _, f := range dir.Left {
-		a.warn("%s was changed after an interrupted pull; it is left as it is", f)
-	}
 	progress, stop := a.progress()
-	done, err := oci.Pull(ctx, p.Target, p.ref, dir, oci.InstallOptions{
+	done, err := oci.Pull(ctx, p.Target, p.ref, o.dir, oci.InstallOptions{
 		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
 	})
 	stop()
 	if err != nil {
 		err = p.explain("pull", err)
 		if o.keepUnreachable && errors.Is(err, oci.ErrUnreachable) {
-			return a.keepInstalled(ctx, dir, err)
+			return a.keepInstalled(ctx, o.dir, err)
 		}
 		return a.notFound(ctx, p, err)
 	}
@@ -92,6 +84,9 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 
 // tellPulled says what an install did.
 func (a *app) tellPulled(ref oci.Reference, done oci.Installed, dir string) {
+	for _, f := range done.Changed {
+		a.warn("%s was changed after an interrupted pull; it is left as it is", f)
+	}
 	for _, f := range done.Written {
 		a.note("installed  %s", f)
 	}
@@ -109,17 +104,23 @@ func (a *app) tellPulled(ref oci.Reference, done oci.Installed, dir string) {
 }
 
 // keepInstalled answers with what an earlier pull installed, if it is whole.
-func (a *app) keepInstalled(ctx context.Context, dir *oci.Workdir, err error) error {
-	whole, ierr := dir.Intact(ctx)
-	if ierr != nil || !whole {
+func (a *app) keepInstalled(ctx context.Context, dir string, err error) error {
+	r, rerr := oci.ReadRecord(dir)
+	if rerr != nil || r == nil {
+		return errors.Join(err, rerr)
+	}
+	w, werr := oci.OpenWorkdir(ctx, dir)
+	if werr != nil {
+		return errors.Join(err, werr)
+	}
+	defer w.Close()
+	if whole, ierr := w.Intact(ctx); ierr != nil || !whole {
 		return errors.Join(err, ierr)
 	}
-	r := dir.Record()
-	a.warn("%s; keeping %s@%s", err, r.Repository, r.Digest)
+	r = w.Record()
 	ref := r.Repository + "@" + r.Digest.String()
-	return a.show(pulled{
-		written{ref, r.Digest.String(), nil}, dir.Path, []string{}, r.Paths(), []string{},
-	}, ref+"\n")
+	a.warn("%s; keeping %s", err, ref)
+	return a.show(pulled{written{ref, r.Digest.String(), nil}, dir, []string{}, r.Paths(), []string{}}, ref+"\n")
 }
 
 // notNil makes an empty list of none, as JSON's readers expect.
