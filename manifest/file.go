@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -51,6 +52,8 @@ func CheckPath(path string) error {
 		why = "is not UTF-8"
 	case strings.ContainsFunc(path, unicode.IsControl):
 		why = "holds a control character"
+	case strings.ContainsFunc(path, func(r rune) bool { return unicode.Is(unicode.Bidi_Control, r) }):
+		why = "holds a character that turns text around"
 	case strings.HasPrefix(path, "/"):
 		why = "is absolute"
 	case strings.ContainsAny(path, `\:`):
@@ -69,6 +72,19 @@ func CheckPath(path string) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %.200q %s", ErrUnsafePath, path, why)
+}
+
+// CheckPaths reports whether one artifact may hold files at all of the paths:
+// each passes [CheckPath], none is there twice, differs from another only in
+// case, or would have to be a directory too. The error wraps [ErrUnsafePath].
+func CheckPaths(paths iter.Seq[string]) error {
+	seen := make(pathSet)
+	for p := range paths {
+		if err := seen.add(p); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkElem says why one path element is refused, or nothing.

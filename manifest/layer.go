@@ -130,7 +130,7 @@ func (l *packedLayer) write(ctx context.Context, w io.Writer, diff hash.Hash) er
 		return err
 	case FormatTarZstd:
 		// One goroutine: the encoder's output depends on how it splits work.
-		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1))
+		z, err := zstd.NewWriter(w, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(1<<20), zstd.WithLowerEncoderMem(true))
 		if err != nil {
 			return err
 		}

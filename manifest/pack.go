@@ -130,8 +130,14 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 	}
 	// What was packed is read back the way any artifact is, so that the two
 	// cannot disagree.
-	p.Artifact, err = parse(root, p.manifest, p.config)
-	return p, err
+	read, err := decodeManifest(p.manifest)
+	if err != nil {
+		return nil, err
+	}
+	if p.Artifact, err = parse(root, read, p.config); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // sources opens every input, in the order of paths.

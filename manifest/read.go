@@ -102,7 +102,7 @@ func Read(ctx context.Context, src Fetcher, root v1.Descriptor) (*Artifact, erro
 			return nil, err
 		}
 	}
-	return parse(root, doc, config)
+	return parse(root, m, config)
 }
 
 // ReadBlob reads a whole small blob and checks its size and digest. What names
@@ -191,11 +191,7 @@ func needsConfig(m *v1.Manifest) bool {
 }
 
 // parse builds the artifact; config may be nil when it is not needed.
-func parse(root v1.Descriptor, doc, config []byte) (*Artifact, error) {
-	m, err := decodeManifest(doc)
-	if err != nil {
-		return nil, err
-	}
+func parse(root v1.Descriptor, m *v1.Manifest, config []byte) (*Artifact, error) {
 	diffIDs, kit, err := readConfig(m, config)
 	if err != nil {
 		return nil, err

@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -358,5 +359,36 @@ func BenchmarkWalk(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestWalkOfManySmallFiles reads a layer that is mostly headers.
+func TestWalkOfManySmallFiles(t *testing.T) {
+	fsys := fstest.MapFS{"x": {Data: []byte("x")}}
+	var in []manifest.Input
+	for i := range 2500 {
+		in = append(in, manifest.FromFS(fsys, "x", fmt.Sprintf("models/%d/ü/c/s.bin", i), manifest.RolePart))
+	}
+	p := pack(t, in, manifest.PackOptions{})
+	rc, err := p.Fetch(t.Context(), p.Layers[0].Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	files := 0
+	if _, err := p.Layers[0].Walk(rc, func(manifest.File, io.Reader) error { files++; return nil }); err != nil || files != len(in) {
+		t.Errorf("%d files, %v; want %d", files, err, len(in))
+	}
+}
+
+// TestMetricsThatDifferInCase are annotations like any other.
+func TestMetricsThatDifferInCase(t *testing.T) {
+	p := pack(t, everyday(fstest.MapFS{
+		modelPath:    {Data: []byte("\x80\x04N.")},
+		featuresPath: {Data: []byte(`["a"]`)},
+		summaryPath:  {Data: []byte(`{"m": {"a": {"f1": 0.5}, "A": {"f1": 0.6}}}`)},
+	}), manifest.PackOptions{})
+	if got := p.Info().Metrics; len(got) != 2 || got[0].Value == got[1].Value {
+		t.Errorf("metrics %v", got)
 	}
 }

@@ -208,6 +208,9 @@ func Untar(r io.Reader, fn func(TarFile, io.Reader) error) error {
 		default:
 			return fmt.Errorf("%w: %.200q is %s; artifacts hold only files and directories", ErrUnsafePath, h.Name, typeName(h.Typeflag))
 		}
+		if sparse(h) {
+			return fmt.Errorf("%w: %.200q is a sparse file, which says it holds more than is there", ErrBadTar, h.Name)
+		}
 		// GNU tar writes ./path.
 		f := TarFile{Path: strings.TrimPrefix(name, "./"), Size: h.Size, Exec: h.Mode&0o100 != 0}
 		if err := seen.add(f.Path); err != nil {
@@ -220,6 +223,17 @@ func Untar(r io.Reader, fn func(TarFile, io.Reader) error) error {
 			return err
 		}
 	}
+}
+
+// sparse reports whether archive/tar will make up zeros for the entry, which no
+// limit on the stream below would see.
+func sparse(h *tar.Header) bool {
+	for key := range h.PAXRecords {
+		if strings.HasPrefix(key, "GNU.sparse.") {
+			return true
+		}
+	}
+	return false
 }
 
 // ErrBadTar is wrapped by the errors of [Untar] for a malformed stream.

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -130,6 +131,7 @@ func TestUntar(t *testing.T) {
 		{"hard link", makeTar(t, link(tar.TypeLink)), ErrUnsafePath},
 		{"character device", makeTar(t, link(tar.TypeChar)), ErrUnsafePath},
 		{"block device", makeTar(t, link(tar.TypeBlock)), ErrUnsafePath},
+		{"sparse", sparseTar(t), ErrBadTar},
 		{"pipe", makeTar(t, link(tar.TypeFifo)), ErrUnsafePath},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -142,6 +144,23 @@ func TestUntar(t *testing.T) {
 			}
 		})
 	}
+}
+
+// sparseTar says in a few hundred bytes that it holds 3 GB (PAX format 1.0).
+func sparseTar(t *testing.T) []byte {
+	var pax string
+	for _, kv := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=m", "GNU.sparse.realsize=3000000000"} {
+		pax += fmt.Sprintf("%d %s\n", len(kv)+4, kv)
+	}
+	data := makeTar(t, file("pax", pax), file("m", "1\n2999999488\n512\n"+strings.Repeat("\x00", 512-17)+strings.Repeat("x", 512)))
+	data[156] = tar.TypeXHeader
+	copy(data[148:156], "        ")
+	sum := 0
+	for _, b := range data[:512] {
+		sum += int(b)
+	}
+	copy(data[148:156], fmt.Sprintf("%06o\x00 ", sum))
+	return data
 }
 
 func FuzzUntar(f *testing.F) {
@@ -172,7 +191,7 @@ func TestCheckPath(t *testing.T) {
 	}
 	for _, p := range []string{
 		"", ".", "/m", "../m", "a/../m", "a//m", "a/", "./m", `a\m`, "C:m", "a\x00", "a\nb", "a\x7f", "\xff", ".galley/x", "x/.Git/y",
-		"con", "a/NUL.txt", "com1", "lpt9.x", "a.", "a ", "a?b", strings.Repeat("a/", 3000) + "b", strings.Repeat("a", 256), "\u0085",
+		"con", "a/NUL.txt", "com1", "lpt9.x", "a.", "a ", "a?b", strings.Repeat("a/", 3000) + "b", strings.Repeat("a", 256), "\u0085", "a\u202eb",
 	} {
 		if err := CheckPath(p); !errors.Is(err, ErrUnsafePath) {
 			t.Errorf("CheckPath(%q) = %v; want %v", p, err, ErrUnsafePath)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -146,17 +147,25 @@ func (d *decodeReader) Read(p []byte) (int, error) {
 }
 
 // maxPlain bounds what a layer may inflate to, in bytes: what its list of files
-// says and room for headers, or else more than deflate can reach (1032 to 1).
+// says with room for headers and directories, or else what the compressor can
+// reach at the most.
 func maxPlain(l *Layer) int64 {
-	total := int64(1<<20) + 2048*int64(len(l.Files)+1)
+	const room = 1 << 20
+	ratio := int64(1100) // deflate: 1032 to 1
+	if l.Format == FormatTarZstd {
+		ratio = 40_000 // a block of 128 KiB in 4 bytes
+	}
+	total := int64(room)
 	for _, f := range l.Files {
 		if f.Size < 0 {
-			return 1100*l.Descriptor.Size + 1<<20
+			return ratio*l.Descriptor.Size + room
 		}
-		total += f.Size
+		// A header and its PAX records for the file and each directory.
+		entries := int64(strings.Count(f.Path, "/") + 1)
+		total += f.Size + entries*(4096+int64(len(f.Path)))
 	}
 	if l.Files == nil {
-		return 1100*l.Descriptor.Size + 1<<20
+		return ratio*l.Descriptor.Size + room
 	}
 	return total
 }

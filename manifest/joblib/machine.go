@@ -84,7 +84,7 @@ type node struct {
 }
 
 const (
-	maxOps    = 1 << 18 // bounds the memory for nodes to a few tens of MiB
+	maxOps    = 1 << 17 // bounds the memory for nodes to about 20 MiB
 	maxKept   = 16      // tuple items, dict keys and classes kept
 	maxDigits = 18
 )

@@ -160,7 +160,7 @@ func TestBrokenJSON(t *testing.T) {
 		{"cut", "{\"features\": [\"a\",\n  \"b", "line 2, column 3: string is not closed"},
 		{"duplicate key", "{\"f1\": 0.5,\n \"f1\": 0.6}", `line 2, column 2: duplicate key "f1" (first at line 1)`},
 		{"nesting without end", strings.Repeat(`[`, 1_000_000), "line 1, column 101: nested deeper than 100 levels"},
-		{"large", strings.Repeat(" ", training.MaxSize+1), "too large: 16777217 bytes, at most 16777216 are read"},
+		{"large", strings.Repeat(" ", training.MaxSize+1), "too large: 4194305 bytes, at most 4194304 are read"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -29,7 +29,7 @@ import (
 )
 
 // MaxSize is the size in bytes up to which features and summary files are read.
-const MaxSize = 16 << 20
+const MaxSize = 4 << 20
 
 // SyntaxError says what is wrong with a file's JSON and at which line and
 // column, both counted from 1 and columns in characters. It also stands for

@@ -24,7 +24,8 @@ func Parse(data []byte, o Options) (Value, error) {
 // CheckFold reports an error where [Parse] would with zero [Options], and when
 // an object holds two keys that differ in nothing but case. encoding/json takes
 // such keys for the same struct field, so that two readers of one text could
-// see different values.
+// see different values. Below a key "annotations" case matters, for there keys
+// are read into a map.
 func CheckFold(data []byte) error {
 	_, err := parse(data, Options{}, true)
 	return err
@@ -172,9 +173,14 @@ func (p *parser) object() error {
 		}
 		p.pos++
 		p.space()
+		fold := p.fold
+		if fold && p.keys[len(p.keys)-1].key == foldKey("annotations") {
+			p.fold = false // a map: its keys are no struct's fields
+		}
 		if err := p.value(); err != nil {
 			return err
 		}
+		p.fold = fold
 	}
 }
 

@@ -249,6 +249,21 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+func TestCheckFoldLeavesAnnotations(t *testing.T) {
+	for text, want := range map[string]bool{
+		`{"annotations":{"a":"1","A":"2"}}`:                  true,
+		`{"layers":[{"annotations":{"a":"1","A":"2"}}]}`:     true,
+		`{"annotations":{"a":"1","a":"2"}}`:                  false,
+		`{"annotations":{},"Annotations":{}}`:                false,
+		`{"annotations":{"a":"1","A":"2"},"x":"1","X":"2"}`:  false,
+		`{"annotations":{"annotations":{}},"b":[],"B":null}`: false,
+	} {
+		if err := strictjson.CheckFold([]byte(text)); (err == nil) != want {
+			t.Errorf("CheckFold(%s) = %v", text, err)
+		}
+	}
+}
+
 func TestCheckFold(t *testing.T) {
 	t.Parallel()
 	tests := []struct {
