@@ -176,7 +176,7 @@ func isLoopback(host string) bool {
 // more; a listing that never ends is cut.
 const (
 	tagPage     = 1000
-	maxTagPages = 1000
+	maxTagPages = 100
 )
 
 // repository returns r's repository in its registry. A writer asks for push

@@ -15,7 +15,7 @@ func InterruptCommit(t testing.TB, dir string, src manifest.Fetcher, a *manifest
 	}
 	defer w.Close()
 	i := newInstaller(w, src, a, InstallOptions{})
-	j, err := i.prepare(t.Context(), "example.com/ml/fraud")
+	j, err := i.prepare(t.Context(), Reference{Kind: Registry, Registry: "example.com", Repository: "ml/fraud"})
 	if err != nil {
 		t.Fatal(err)
 	}

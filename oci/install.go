@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
@@ -80,9 +82,9 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 		return Installed{}, err
 	}
 	defer w.Close()
-	if r := w.record; r != nil && ref.Digest == r.Digest && !r.Partial && len(o.Only) == 0 && r.Repository == ref.Name() {
+	if ref.Digest != "" && len(o.Only) == 0 && w.record.answers(ref) {
 		if whole, err := w.Intact(ctx); err != nil || whole {
-			return Installed{Digest: r.Digest, Kept: r.Paths(), Changed: w.Left}, err
+			return Installed{Digest: w.record.Digest, Kept: w.record.Paths(), Changed: w.Left}, err
 		}
 	}
 	if m == nil {
@@ -90,7 +92,36 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 			return Installed{}, err
 		}
 	}
-	return w.Install(ctx, m, m.Artifact, ref.Name(), o)
+	return w.Install(ctx, m, m.Artifact, ref, o)
+}
+
+// Keep returns what dir holds, if that is what ref named when it was pulled
+// last, whole and unchanged; else nil.
+func Keep(ctx context.Context, ref Reference, dir string) (*Record, error) {
+	if r, err := ReadRecord(dir); err != nil || !r.answers(ref) {
+		return nil, err
+	}
+	w, err := OpenWorkdir(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer w.Close()
+	if whole, err := w.Intact(ctx); err != nil || !whole || !w.record.answers(ref) {
+		return nil, err
+	}
+	return w.record, nil
+}
+
+// answers reports whether the record is of all that ref names: by digest, else
+// by the tag it was pulled by.
+func (r *Record) answers(ref Reference) bool {
+	if r == nil || r.Partial || r.Repository != ref.Name() {
+		return false
+	}
+	if ref.Digest != "" {
+		return r.Digest == ref.Digest
+	}
+	return r.Tag == ref.TagOrDigest()
 }
 
 // Match reports whether a pattern of --only means the file: it names the whole
@@ -135,11 +166,11 @@ type stagedFile struct {
 // next to them and verified before the first file gets its name; files that are
 // there and right are not fetched. It returns an [*OverwriteError] before
 // anything is fetched, where the manifest tells enough, and in any case before
-// anything is replaced. On any error the directory is as it was. Repository is
-// what the record will say.
-func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact, repository string, o InstallOptions) (Installed, error) {
+// anything is replaced. On any error the directory is as it was. The record will
+// name ref.
+func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact, ref Reference, o InstallOptions) (Installed, error) {
 	i := newInstaller(w, src, a, o)
-	j, err := i.prepare(ctx, repository)
+	j, err := i.prepare(ctx, ref)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -157,7 +188,7 @@ func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o Inst
 
 // prepare fetches and verifies what is needed, and returns what is to be done
 // with it. On an error nothing is left behind.
-func (i *installer) prepare(ctx context.Context, repository string) (*journal, error) {
+func (i *installer) prepare(ctx context.Context, ref Reference) (*journal, error) {
 	layers, err := i.plan(ctx)
 	if err != nil {
 		return nil, err
@@ -170,7 +201,7 @@ func (i *installer) prepare(ctx context.Context, repository string) (*journal, e
 	}
 	var j *journal
 	if err == nil {
-		j, err = i.journal(ctx, repository)
+		j, err = i.journal(ctx, ref)
 	}
 	if err != nil {
 		return nil, errors.Join(err, i.w.root.RemoveAll(i.stage))
@@ -201,13 +232,10 @@ func (i *installer) plan(ctx context.Context) ([]*manifest.Layer, error) {
 			if err != nil {
 				return nil, err
 			}
-			switch s {
-			case right:
-				continue
-			case personal:
+			if s == personal {
 				foreign = append(foreign, f.Path)
 			}
-			needed = true
+			needed = needed || s != right
 		}
 		if needed {
 			layers = append(layers, l)
@@ -225,22 +253,23 @@ type state int
 const (
 	replaceable state = iota // nothing, or an earlier install
 	right                    // the very bytes
+	undecided                // only the layer tells whether these are the bytes
 	personal                 // anything else
 )
 
 // look compares what lies at f's path with f.
 func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 	info, err := i.w.root.Lstat(f.Path)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return replaceable, nil
-	}
-	if err != nil {
-		return 0, fmt.Errorf("install into %s: %w", i.w.Path, err)
-	}
-	if info.IsDir() {
-		return 0, fmt.Errorf("install into %s: %s is a directory: %w", i.w.Path, f.Path, fs.ErrExist)
-	}
-	if !info.Mode().IsRegular() {
+	case errors.Is(err, syscall.ENOTDIR):
+		return i.lookAbove(ctx, f.Path)
+	case err != nil:
+		return 0, i.w.failed(f.Path, err)
+	case info.IsDir():
+		return i.lookBelow(ctx, f.Path)
+	case !info.Mode().IsRegular():
 		return personal, nil
 	}
 	previous, ours := i.previous(f.Path)
@@ -248,16 +277,17 @@ func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 	if want == "" && ours && i.w.record.Digest == i.a.Root.Digest {
 		want = previous.Digest // another tool's artifact: the record knows
 	}
-	if want != "" && f.Size >= 0 && f.Size != info.Size() {
-		want = "" // no need to read it to know that it differs
+	sizeFits := f.Size < 0 || f.Size == info.Size()
+	if want == "" && sizeFits {
+		return undecided, nil
 	}
-	if want == "" && (!ours || previous.Size != info.Size()) {
-		return personal, nil
+	if !sizeFits && (!ours || previous.Size != info.Size()) {
+		return personal, nil // no need to read it to know that it differs
 	}
 	have, err := i.w.digest(ctx, f.Path)
 	switch {
 	case err != nil:
-		return 0, fmt.Errorf("install into %s: %w", i.w.Path, err)
+		return 0, i.w.failed(f.Path, err)
 	case have == want:
 		i.keep(f.Path, info.Size(), have)
 		return right, nil
@@ -265,6 +295,67 @@ func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 		return replaceable, nil
 	}
 	return personal, nil
+}
+
+// BlockedError says that something other than a file is where a file has to go,
+// or a file where a directory has to be, and that galley did not put it there.
+type BlockedError struct{ Dir, Path, By string }
+
+func (e *BlockedError) Error() string {
+	return fmt.Sprintf("install into %s: %s cannot be written: %s is in the way", e.Dir, e.Path, e.By)
+}
+
+// lookAbove decides about a path that would lie below a file: that may go, if
+// it is galley's, as it was left, and so not in this artifact.
+func (i *installer) lookAbove(ctx context.Context, file string) (state, error) {
+	for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
+		if info, err := i.w.root.Lstat(dir); err != nil || info.IsDir() {
+			continue
+		}
+		if goes, err := i.goes(ctx, dir); err != nil || goes {
+			return replaceable, err
+		}
+		return 0, &BlockedError{i.w.Path, file, "the file " + dir}
+	}
+	return 0, &BlockedError{i.w.Path, file, "a file"}
+}
+
+// lookBelow decides about a path where a directory is: every file in it has to
+// go, and every directory with its files.
+func (i *installer) lookBelow(ctx context.Context, file string) (state, error) {
+	empty := make(map[string]bool) // directories that no file's going removes
+	err := fs.WalkDir(i.w.root.FS(), file, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() {
+			empty[p] = true
+			return nil
+		}
+		goes, err := i.goes(ctx, p)
+		if err == nil && !goes {
+			err = &BlockedError{i.w.Path, file, p}
+		}
+		for dir := path.Dir(p); empty[dir]; dir = path.Dir(dir) {
+			delete(empty, dir)
+		}
+		return err
+	})
+	if err == nil && len(empty) > 0 {
+		err = &BlockedError{i.w.Path, file, "a directory"}
+	}
+	return replaceable, err
+}
+
+// goes reports whether the file is of the previous install and unchanged, so
+// that it is removed where this artifact lacks it.
+func (i *installer) goes(ctx context.Context, file string) (bool, error) {
+	previous, ours := i.previous(file)
+	if !ours || len(i.o.Only) > 0 {
+		return false, nil
+	}
+	have, err := i.w.digest(ctx, file)
+	return have == previous.Digest, err
 }
 
 func (i *installer) previous(path string) (InstalledFile, bool) {
@@ -362,20 +453,26 @@ func (i *installer) stageFile(f manifest.File, r io.Reader) error {
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if _, twice := i.staged[f.Path]; twice {
+		return fmt.Errorf("%w: %q is in two layers", manifest.ErrUnsafePath, f.Path)
+	}
 	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, n, f.Digest}, name}
 	return nil
 }
 
-// checkStaged does for the files that only the layers told of what plan did
-// for the others.
+// checkStaged does for the files of which only the layers told enough what
+// plan did for the others.
 func (i *installer) checkStaged(ctx context.Context) error {
-	listed := make(map[string]bool)
+	if err := manifest.CheckPaths(maps.Keys(i.staged)); err != nil {
+		return err
+	}
+	decided := make(map[string]bool)
 	for f := range i.a.Files() {
-		listed[f.Path] = true
+		decided[f.Path] = f.Digest != ""
 	}
 	var foreign []string
 	for p, s := range i.staged {
-		if listed[p] || s.name == "" {
+		if decided[p] || s.name == "" {
 			continue
 		}
 		st, err := i.look(ctx, manifest.File{Path: p, Size: s.Size, Digest: s.Digest})
@@ -393,8 +490,11 @@ func (i *installer) checkStaged(ctx context.Context) error {
 }
 
 // journal says where the staged files go and what goes away.
-func (i *installer) journal(ctx context.Context, repository string) (*journal, error) {
-	j := &journal{Stage: i.stage, Record: &Record{Repository: repository, Digest: i.a.Root.Digest, Partial: len(i.o.Only) > 0}}
+func (i *installer) journal(ctx context.Context, ref Reference) (*journal, error) {
+	j := &journal{Stage: i.stage, Record: &Record{Repository: ref.Name(), Digest: i.a.Root.Digest, Partial: len(i.o.Only) > 0}}
+	if ref.Digest == "" {
+		j.Record.Tag = ref.TagOrDigest()
+	}
 	for _, s := range i.staged {
 		j.Record.Files = append(j.Record.Files, s.InstalledFile)
 		if s.name == "" {
@@ -459,7 +559,7 @@ func (i *installer) leave(ctx context.Context, j *journal) error {
 }
 
 func (r *Record) equal(o *Record) bool {
-	return r.Repository == o.Repository && r.Digest == o.Digest && r.Partial == o.Partial && slices.Equal(r.Files, o.Files)
+	return r.Repository == o.Repository && r.Tag == o.Tag && r.Digest == o.Digest && r.Partial == o.Partial && slices.Equal(r.Files, o.Files)
 }
 
 // Intact reports whether every file of the record is there with its bytes.

@@ -1,6 +1,7 @@
 package oci_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -20,6 +22,9 @@ import (
 	"galley/oci"
 	"galley/oci/ocitest"
 )
+
+// installed is what the record of install says.
+var installed = oci.Reference{Kind: oci.Registry, Registry: "example.com", Repository: "ml/fraud", Tag: "v1"}
 
 // install pulls an artifact into dir.
 func install(t testing.TB, dir string, src manifest.Fetcher, a *manifest.Artifact, o oci.InstallOptions) (oci.Installed, error) {
@@ -29,7 +34,7 @@ func install(t testing.TB, dir string, src manifest.Fetcher, a *manifest.Artifac
 		t.Fatal(err)
 	}
 	defer w.Close()
-	return w.Install(t.Context(), src, a, "example.com/ml/fraud", o)
+	return w.Install(t.Context(), src, a, installed, o)
 }
 
 // tree is what lies in dir, galley's own files aside.
@@ -344,7 +349,7 @@ func TestConcurrentInstalls(t *testing.T) {
 		go func() {
 			w, err := oci.OpenWorkdir(t.Context(), dir)
 			if err == nil {
-				_, err = w.Install(t.Context(), p, p.Artifact, "x", oci.InstallOptions{})
+				_, err = w.Install(t.Context(), p, p.Artifact, installed, oci.InstallOptions{})
 				err = errors.Join(err, w.Close())
 			}
 			errs <- err
@@ -427,5 +432,133 @@ func BenchmarkInstall(b *testing.B) {
 		if _, err := install(b, b.TempDir(), p, p.Artifact, oci.InstallOptions{}); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// packFiles packs files of the given texts as documents.
+func packFiles(t testing.TB, files map[string]string) *manifest.Packed {
+	t.Helper()
+	fsys := fstest.MapFS{}
+	var in []manifest.Input
+	for p, text := range files {
+		fsys[p] = &fstest.MapFile{Data: []byte(text)}
+		in = append(in, manifest.FromFS(fsys, p, p, manifest.RoleDoc))
+	}
+	p, err := manifest.Pack(t.Context(), in, manifest.PackOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// TestInstallTurnsFilesIntoDirectories and back, unless a person's file is there.
+func TestInstallTurnsFilesIntoDirectories(t *testing.T) {
+	file, below := map[string]string{"a": "1", "x": "x"}, map[string]string{"a/b/c": "2", "x": "x"}
+	dir := t.TempDir()
+	for _, files := range []map[string]string{file, below, file} {
+		p := packFiles(t, files)
+		if _, err := install(t, dir, p, p.Artifact, oci.InstallOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		wantTree(t, dir, files)
+	}
+	p := packFiles(t, below)
+	for _, force := range []bool{false, true} {
+		write(t, dir, "a", "mine")
+		_, err := install(t, dir, p, p.Artifact, oci.InstallOptions{Force: force})
+		if _, ok := errors.AsType[*oci.BlockedError](err); !ok {
+			t.Errorf("force %v: %v; want a BlockedError", force, err)
+		}
+		wantTree(t, dir, map[string]string{"a": "mine", "x": "x"})
+	}
+}
+
+// TestInstallRefusesLayersThatDisagree, which only their bytes show.
+func TestInstallRefusesLayersThatDisagree(t *testing.T) {
+	for name, paths := range map[string][2]string{
+		"twice": {"m/x", "m/x"}, "case": {"m/x", "m/X"}, "file and directory": {"m/x", "m/x/y"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var layers []ocitest.Blob
+			for i, p := range paths {
+				var b bytes.Buffer
+				w := tar.NewWriter(&b)
+				text := fmt.Sprint("layer ", i)
+				if err := errors.Join(w.WriteHeader(&tar.Header{Name: p, Mode: 0o644, Size: int64(len(text))}), second(w.Write([]byte(text))), w.Close()); err != nil {
+					t.Fatal(err)
+				}
+				layers = append(layers, ocitest.NewBlob("application/vnd.cncf.model.weight.v1.tar", b.String()))
+			}
+			target := openTarget(t, "oci:"+t.TempDir()+"/layout")
+			m := ocitest.NewManifest("m", layers...)
+			for _, b := range append(layers, m) {
+				if err := target.Push(t.Context(), b.Descriptor, bytes.NewReader(b.Data)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a, err := oci.Read(t.Context(), target, m.Digest.String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := t.TempDir()
+			if _, err := install(t, dir, a, a.Artifact, oci.InstallOptions{}); !errors.Is(err, manifest.ErrUnsafePath) {
+				t.Errorf("%v; want %v", err, manifest.ErrUnsafePath)
+			}
+			wantTree(t, dir, nil)
+		})
+	}
+}
+
+func second(_ int, err error) error { return err }
+
+// TestForgedState opens directories whose .galley somebody else wrote.
+func TestForgedState(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0", 64)
+	record := `"record":{"repository":"x/y","digest":"` + digest + `","files":[]}`
+	for name, forge := range map[string]func(dir string){
+		"stage elsewhere": func(dir string) {
+			write(t, dir, ".galley/journal.json", `{"stage":"precious",`+record+`}`)
+		},
+		"stage above": func(dir string) {
+			write(t, dir, ".galley/journal.json", `{"stage":".galley/stage-a/../../precious",`+record+`}`)
+		},
+		"move to a hook": func(dir string) {
+			write(t, dir, ".galley/stage-a/0", "#!/bin/sh")
+			write(t, dir, ".galley/journal.json", `{"stage":".galley/stage-a","moves":[{"staged":".galley/stage-a/0","path":".git/hooks/post-commit"}],`+record+`}`)
+		},
+		"move of another file": func(dir string) {
+			write(t, dir, ".galley/journal.json", `{"stage":".galley/stage-a","moves":[{"staged":"precious/x","path":"y"}],`+record+`}`)
+		},
+		"remove above": func(dir string) {
+			write(t, dir, ".galley/journal.json", `{"stage":".galley/stage-a","removes":[{"path":"../x"}],`+record+`}`)
+		},
+		"record above": func(dir string) {
+			write(t, dir, ".galley/installed.json", `{"digest":"`+digest+`","files":[{"path":"../x","digest":"`+digest+`"}]}`)
+		},
+		"ignore file is a link": func(dir string) { link(t, dir, "../precious/x", ".galley/.gitignore") },
+		"lock is a link":        func(dir string) { link(t, dir, "../precious/x", ".galley/lock") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "precious/x", "precious")
+			write(t, dir, ".git/hooks/x", "")
+			forge(dir)
+			before := tree(t, dir)
+			if w, err := oci.OpenWorkdir(t.Context(), dir); err == nil {
+				w.Close()
+				t.Error("opened")
+			}
+			if after := tree(t, dir); !maps.Equal(before, after) {
+				t.Errorf("files %q; want %q", after, before)
+			}
+		})
+	}
+}
+
+func link(t testing.TB, dir, to, name string) {
+	t.Helper()
+	write(t, dir, ".galley/x", "")
+	if err := os.Symlink(to, filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -11,7 +11,12 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -34,6 +39,7 @@ const (
 // Record is what galley last installed in a directory.
 type Record struct {
 	Repository string          `json:"repository"`        // as [Reference.Name] spells it
+	Tag        string          `json:"tag,omitempty"`     // that was asked for
 	Digest     digest.Digest   `json:"digest"`            // of the artifact
 	Partial    bool            `json:"partial,omitempty"` // only some of the artifact's files
 	Files      []InstalledFile `json:"files"`
@@ -126,12 +132,14 @@ func (w *Workdir) open(ctx context.Context) error {
 	if err := w.root.Mkdir(stateDir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	// The lock is taken by name: .galley must not lead elsewhere.
+	// A checkout may bring a .galley of its own. Nothing in it leads elsewhere.
 	if info, err := w.root.Lstat(stateDir); err != nil || !info.IsDir() {
 		return fmt.Errorf("%s is not a directory", stateDir)
 	}
-	if err := w.root.WriteFile(ignoreFile, []byte("*\n"), 0o666); err != nil {
-		return err
+	for name, text := range map[string]string{ignoreFile: "*\n", lockFile: ""} {
+		if err := w.ensure(name, text); err != nil {
+			return err
+		}
 	}
 	var err error
 	if w.unlock, err = lock(ctx, filepath.Join(w.Path, filepath.FromSlash(lockFile))); err != nil {
@@ -144,6 +152,23 @@ func (w *Workdir) open(ctx context.Context) error {
 		return err
 	}
 	return w.sweep()
+}
+
+// ensure makes one of galley's own files where there is none.
+func (w *Workdir) ensure(name, text string) error {
+	f, err := w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err == nil {
+		_, err = f.WriteString(text)
+		return errors.Join(err, f.Close())
+	}
+	info, serr := w.root.Lstat(name)
+	switch {
+	case serr != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a regular file", name)
+	}
+	return nil
 }
 
 // lock takes the lock file, or gives up with ctx.
@@ -179,6 +204,29 @@ func (w *Workdir) Close() error {
 	return w.root.Close()
 }
 
+// LinkError says that a directory in a path is a symbolic link that leads out
+// of the directory to install in.
+type LinkError struct{ Dir, Link string }
+
+func (e *LinkError) Error() string {
+	return fmt.Sprintf("install into %s: %s is a symbolic link that leads out of it", e.Dir, e.Link)
+}
+
+// failed puts an error about a file into words. An os.Root does not tell that
+// it met a link that leads out.
+func (w *Workdir) failed(file string, err error) error {
+	for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
+		info, lerr := w.root.Lstat(dir)
+		if lerr != nil || info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if _, serr := w.root.Stat(dir); serr != nil {
+			return &LinkError{w.Path, dir}
+		}
+	}
+	return fmt.Errorf("install into %s: %w", w.Path, err)
+}
+
 // Record returns what is installed, or nil.
 func (w *Workdir) Record() *Record { return w.record }
 
@@ -202,7 +250,45 @@ func readRecord(root *os.Root) (*Record, error) {
 	if !ok {
 		return nil, err
 	}
+	if err := r.check(); err != nil {
+		return nil, fmt.Errorf("read %s: %w", recordFile, err)
+	}
 	return &r, nil
+}
+
+// check refuses a record that no install of galley's can have written.
+func (r *Record) check() error {
+	for _, f := range r.Files {
+		if err := errors.Join(manifest.CheckPath(f.Path), f.Digest.Validate()); err != nil {
+			return err
+		}
+	}
+	return r.Digest.Validate()
+}
+
+// stageName is what newStage makes.
+var stageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^` + regexp.QuoteMeta(stateDir+"/"+stagePrefix) + `[a-z0-9]+$`)
+})
+
+// check refuses a journal that no install of galley's can have written, for it
+// would be obeyed.
+func (j *journal) check() error {
+	if j.Record == nil || !stageName().MatchString(j.Stage) {
+		return errors.New("not a journal of galley's")
+	}
+	for _, m := range j.Moves {
+		number, ok := strings.CutPrefix(m.Staged, j.Stage+"/")
+		if _, err := strconv.ParseUint(number, 10, 31); !ok || err != nil {
+			return errors.New("not a journal of galley's")
+		}
+	}
+	for _, m := range slices.Concat(j.Moves, j.Removes) {
+		if err := manifest.CheckPath(m.Path); err != nil {
+			return err
+		}
+	}
+	return j.Record.check()
 }
 
 func readState(root *os.Root, name string, v any) (bool, error) {
@@ -297,21 +383,15 @@ func (w *Workdir) recover() error {
 	if !ok {
 		return err
 	}
-	if j.Record == nil {
-		return fmt.Errorf("read %s: no record in it", journalFile)
+	if err := j.check(); err != nil {
+		return fmt.Errorf("read %s: %w", journalFile, err)
 	}
 	return w.apply(&j)
 }
 
 // apply does what the journal says, as often as it is asked.
 func (w *Workdir) apply(j *journal) error {
-	dirs := make(map[string]bool)
-	for _, m := range j.Moves {
-		if err := w.install(m); err != nil {
-			return err
-		}
-		dirs[path.Dir(m.Path)] = true
-	}
+	// What goes makes room: a file may have become a directory.
 	for _, m := range j.Removes {
 		if now, err := w.stamp(m.Path); err != nil || now != m.Before || now == (stamp{}) {
 			continue
@@ -320,6 +400,13 @@ func (w *Workdir) apply(j *journal) error {
 			return err
 		}
 		w.removeEmpty(path.Dir(m.Path))
+	}
+	dirs := make(map[string]bool)
+	for _, m := range j.Moves {
+		if err := w.install(m); err != nil {
+			return err
+		}
+		dirs[path.Dir(m.Path)] = true
 	}
 	for dir := range dirs {
 		if err := w.syncDir(dir); err != nil {
@@ -358,15 +445,18 @@ func (w *Workdir) install(m move) error {
 	return w.root.Rename(m.Staged, m.Path)
 }
 
-// stamp looks at the file at path. Anything but a regular file has a stamp
-// that equals no other.
+// stamp looks at what lies at path. A directory, or a file where a directory
+// would have to be, is nothing: what is in the way goes before a file comes.
 func (w *Workdir) stamp(name string) (stamp, error) {
 	info, err := w.root.Lstat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		return stamp{}, nil
 	}
 	if err != nil {
 		return stamp{}, err
+	}
+	if info.IsDir() {
+		return stamp{}, nil
 	}
 	return stamp{Size: info.Size(), ModTime: info.ModTime().UTC()}, nil
 }
