@@ -129,6 +129,10 @@ func decompress(f Format, r io.Reader) (io.Reader, func(), error) {
 	return r, nothing, nil
 }
 
+// ErrBadLayer is wrapped by the errors of [Layer.Walk] about a layer whose blob
+// is the one that was promised and cannot be unpacked.
+var ErrBadLayer = errors.New("malformed layer")
+
 // decodeError marks an error of a decompressor, which may only echo that the
 // blob below it is wrong.
 type decodeError struct{ err error }
@@ -246,7 +250,7 @@ func (b *blobReader) explain(err error) error {
 		}
 	}
 	if broken {
-		return fmt.Errorf("%s: %w", b.what, err)
+		return fmt.Errorf("%s: %w: %w", b.what, ErrBadLayer, err)
 	}
 	return err
 }

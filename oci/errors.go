@@ -112,6 +112,9 @@ func (c *Client) classify(e *Error, r Reference) (detail string, kind error) {
 	if changed, ok := errors.AsType[*manifest.ChangedError](err); ok {
 		return clean(changed.Error()), nil // what ended the request, not the registry
 	}
+	if _, ok := errors.AsType[*manifest.CorruptError](err); ok || isBadContent(err) {
+		return text(e), ErrCorrupt
+	}
 	if resp, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
 		e.Status = resp.StatusCode
 		if resp.URL != nil {
@@ -149,6 +152,12 @@ func (c *Client) classify(e *Error, r Reference) (detail string, kind error) {
 		return text(e), ErrCorrupt
 	}
 	return text(e), nil
+}
+
+// isBadContent reports whether all bytes came, and make no sense.
+func isBadContent(err error) bool {
+	return errors.Is(err, manifest.ErrBadTar) || errors.Is(err, manifest.ErrMalformed) || errors.Is(err, manifest.ErrBadLayer) ||
+		errors.Is(err, manifest.ErrUnsafePath)
 }
 
 // missing names what was not found, where the cause says no more than that.
@@ -322,9 +331,13 @@ func clean(s string) string {
 	if len(s) <= maxText {
 		return s
 	}
-	end := maxText
+	// The cause stands at the end, the subject at the beginning.
+	end, begin := maxText*2/3, len(s)-maxText/3
 	for !utf8.RuneStart(s[end]) {
 		end--
 	}
-	return strings.TrimRight(s[:end], " ") + "…"
+	for !utf8.RuneStart(s[begin]) {
+		begin++
+	}
+	return s[:end] + "…" + s[begin:]
 }

@@ -156,7 +156,7 @@ func TestExplainStatus(t *testing.T) {
 		{"not implemented", 501, "text/html", html, nil,
 			"list HOST/acme/fraud: HOST answered: Not Implemented (501)"},
 		{"hostile text", 403, "", errorsJSON("DENIED", "\x1b]0;gotcha\x07\u202e"+strings.Repeat("no\n", 400)), oci.ErrForbidden,
-			"list HOST/acme/fraud: HOST denies access (403): denied: ]0;gotcha " + strings.Repeat("no ", 93) + "no…"},
+			"list HOST/acme/fraud: HOST denies access (403): denied: ]0;gotcha " + strings.Repeat("no ", 60) + "no…o" + strings.Repeat(" no", 33)},
 		{"web page not found", 404, "text/html; charset=utf-8", html, oci.ErrNotRegistry,
 			"list HOST/acme/fraud: HOST answers with web pages: it is not a registry (404)"},
 		{"web page", 200, "text/html; charset=utf-8", html, oci.ErrNotRegistry,

@@ -2,7 +2,6 @@ package oci
 
 import (
 	"context"
-	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -31,39 +30,41 @@ type Pushed struct {
 	Written bool
 }
 
-// Push copies a packed model to t and moves the tags to it. Nothing is written
-// where the tags name the same bytes already, or another artifact of the same
-// content: a new commit with the same model is no new model. Tags that never
-// move are refused with a [*TakenError] before anything is copied.
+// Push copies a packed model to t and moves the tags to it. A tag that names the
+// same bytes, or another artifact of the same content, stays where it is: a new
+// commit with the same model is no new model. Where one does, the other tags
+// come to it, and nothing is copied. Tags that never move are refused with a
+// [*TakenError] before anything is written.
 func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pushed, error) {
 	done := Pushed{Root: p.Root, Tags: o.Tags}
-	content := p.Manifest.Annotations[manifest.AnnotationContent]
-	if len(done.Tags) == 0 {
-		done.Tags = []string{contentTag(content), "latest"}
+	if len(o.Tags) == 0 {
+		done.Tags = []string{contentTag(p.Artifact), "latest"}
 	}
 	have, err := resolveTags(ctx, t, done.Tags)
 	if err != nil {
 		return done, err
 	}
+	same, err := sameContent(ctx, t, done.Tags, have, p)
+	if err != nil {
+		return done, err
+	}
 	if !o.New {
-		if done.Existing, err = sameContent(ctx, t, done.Tags, have, p); err != nil {
-			return done, err
-		}
+		done.Existing = standIn(done.Tags, have, same, p)
 	}
 	if done.Existing != nil {
 		done.Root = done.Existing.Root
 	}
 	var move []string
 	for _, tag := range done.Tags {
-		if have[tag].Digest != done.Root.Digest {
+		stays := have[tag].Digest == done.Root.Digest || same[tag] != nil && !o.New
+		if len(o.Tags) == 0 && same[tag] != nil && isContentTag(tag) {
+			stays = true // it names the content, whoever pushed it first
+		}
+		if !stays {
 			move = append(move, tag)
 		}
 	}
 	if len(move) == 0 {
-		return done, nil
-	}
-	if done.Existing != nil && len(o.Tags) > 0 {
-		// Every tag names the content, if not the same artifact.
 		return done, nil
 	}
 	if err := o.Rules.CheckMoves(ctx, t, move, have, done.Root.Digest); err != nil {
@@ -77,38 +78,51 @@ func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pus
 }
 
 // contentTag names an artifact by what the model is.
-func contentTag(content string) string {
-	return contentPrefix + Short(digest.Digest(content))
+func contentTag(a *manifest.Artifact) string {
+	return contentPrefix + Short(a.Info().Content)
 }
 
-// sameContent looks for an artifact of the same content that stands in for p:
-// all the tags name one, or the tag made of the content does. It returns nil
-// where p itself is there, or nothing is.
-func sameContent(ctx context.Context, t Target, tags []string, have map[string]v1.Descriptor, p *manifest.Packed) (*manifest.Artifact, error) {
-	var first *manifest.Artifact
-	seen := make(map[digest.Digest]bool)
+// sameContent returns, by tag, the artifacts that the tags name and whose
+// content is p's. A tag that names p itself needs no request.
+func sameContent(ctx context.Context, t Target, tags []string, have map[string]v1.Descriptor, p *manifest.Packed) (map[string]*manifest.Artifact, error) {
+	read := map[digest.Digest]*manifest.Artifact{p.Root.Digest: p.Artifact}
+	same := make(map[string]*manifest.Artifact)
 	for _, tag := range tags {
 		d, ok := have[tag]
 		if !ok {
-			return nil, nil
-		}
-		if d.Digest == p.Root.Digest || seen[d.Digest] {
 			continue
 		}
-		seen[d.Digest] = true
-		m, err := Read(ctx, t, d.Digest.String())
-		if err != nil {
-			return nil, nil // another kind of artifact, or broken: to be replaced
+		a, ok := read[d.Digest]
+		if !ok {
+			m, err := Read(ctx, t, d.Digest.String())
+			switch {
+			case err == nil:
+				a = m.Artifact
+			case ctx.Err() != nil:
+				return nil, err
+			default:
+				a = nil // another kind of artifact, or a broken one: no model that stays
+			}
+			read[d.Digest] = a
 		}
-		if m.Manifest.Annotations[manifest.AnnotationContent] != p.Manifest.Annotations[manifest.AnnotationContent] {
-			return nil, nil
-		}
-		if first == nil {
-			first = m.Artifact
-		}
-		if strings.HasPrefix(tag, contentPrefix) {
-			break
+		if a != nil && a.Info().Content == p.Info().Content {
+			same[tag] = a
 		}
 	}
-	return first, nil
+	return same, nil
+}
+
+// standIn returns the artifact that stands in for p, because a tag names it and
+// it is of the same content; nil where p itself is there, or nothing is.
+func standIn(tags []string, have map[string]v1.Descriptor, same map[string]*manifest.Artifact, p *manifest.Packed) *manifest.Artifact {
+	var first *manifest.Artifact
+	for _, tag := range tags {
+		if have[tag].Digest == p.Root.Digest {
+			return nil
+		}
+		if first == nil {
+			first = same[tag]
+		}
+	}
+	return first
 }

@@ -153,6 +153,39 @@ func TestPushWithoutTag(t *testing.T) {
 	}
 }
 
+// TestPushOfContentThatIsThere looks at each tag on its own.
+func TestPushOfContentThatIsThere(t *testing.T) {
+	target, _ := newTarget(t)
+	one := packProject(t, project("one"), manifest.PackOptions{Revision: "aaa"})
+	again := packProject(t, project("one"), manifest.PackOptions{Revision: "bbb"})
+	two := packProject(t, project("two"), manifest.PackOptions{})
+	for _, step := range []struct {
+		p    *manifest.Packed
+		o    oci.PushOptions
+		want map[string]*manifest.Packed
+	}{
+		{one, oci.PushOptions{Tags: []string{"v1", "c-foo"}}, map[string]*manifest.Packed{"v1": one, "c-foo": one}},
+		// A tag that is not there comes to the artifact that is.
+		{again, oci.PushOptions{Tags: []string{"v1", "candidate"}}, map[string]*manifest.Packed{"v1": one, "candidate": one}},
+		{two, oci.PushOptions{Tags: []string{"candidate"}}, map[string]*manifest.Packed{"candidate": two}},
+		// One that names another model does too, and c-foo is a tag like any other.
+		{again, oci.PushOptions{Tags: []string{"c-foo", "candidate"}}, map[string]*manifest.Packed{"c-foo": one, "candidate": one}},
+		{one, oci.PushOptions{}, map[string]*manifest.Packed{"latest": one}},
+		// The tag of the content stays where it is when the same model is pushed anew.
+		{again, oci.PushOptions{New: true}, map[string]*manifest.Packed{"latest": again}},
+		{one, oci.PushOptions{}, map[string]*manifest.Packed{"latest": again}},
+	} {
+		if _, err := oci.Push(t.Context(), target, step.p, step.o); err != nil {
+			t.Fatalf("push %q: %v", step.o.Tags, err)
+		}
+		for tag, want := range step.want {
+			if d, err := target.Resolve(t.Context(), tag); err != nil || d.Digest != want.Root.Digest {
+				t.Errorf("after push %q: %s = %s, %v; want %s", step.o.Tags, tag, d.Digest, err, want.Root.Digest)
+			}
+		}
+	}
+}
+
 // TestPushReportsChange changes the model after it was hashed.
 func TestPushReportsChange(t *testing.T) {
 	target, _ := newTarget(t)

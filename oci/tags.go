@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -121,7 +122,7 @@ func nextFree(ctx context.Context, t Target, tag string) (string, error) {
 	if err != nil {
 		return "", nil // no number that could be counted up
 	}
-	tags, err := registry.Tags(ctx, t)
+	tags, err := validTags(ctx, t)
 	if err != nil {
 		return "", err
 	}
@@ -131,15 +132,25 @@ func nextFree(ctx context.Context, t Target, tag string) (string, error) {
 	}
 	for {
 		n++
-		if next := tag[:start] + strconv.Itoa(n) + tag[end:]; !taken[next] {
+		if next := fmt.Sprintf("%s%0*d%s", tag[:start], end-start, n, tag[end:]); !taken[next] {
 			return next, nil
 		}
 	}
 }
 
+// validTags lists the tags of t. What is no tag by the specification is left
+// out, whatever the registry says.
+func validTags(ctx context.Context, t Target) ([]string, error) {
+	tags, err := registry.Tags(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(tags, func(tag string) bool { return tagFault("", tag) != nil }), nil
+}
+
 // NearestTags returns up to five tags of t that look most like tag.
 func NearestTags(ctx context.Context, t Target, tag string) ([]string, error) {
-	tags, err := registry.Tags(ctx, t)
+	tags, err := validTags(ctx, t)
 	if err != nil {
 		return nil, err
 	}
