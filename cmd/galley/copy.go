@@ -15,7 +15,8 @@ func (a *app) copyCmd() *cobra.Command {
 		Short: "Copy an artifact between registries and layouts",
 		Long: `Cp copies an artifact, or anything else in a registry, with everything below it.
 The digest stays the same. Tags move last; a version tag that names something
-else is not moved. Without a tag, the target gets the source's.`,
+else is not moved (checking and writing are two requests, for registries have no
+compare-and-swap). Without a tag, the target gets the source's.`,
 		Example: `  galley cp oci:outbox:v42 ghcr.io/acme/fraud-detector:v42
   galley cp ghcr.io/acme/fraud-detector:v42 registry.example.com/models/fraud:v42,candidate`,
 		GroupID: groupMake,
@@ -56,7 +57,7 @@ func (a *app) copy(ctx context.Context, from, to string) error {
 	root, err := oci.CopyReference(ctx, dst.Target, src.Target, src.ref.TagOrDigest(), rules, o)
 	stop()
 	if err != nil {
-		return dst.explainCopy(src, "copy", err)
+		return a.copyFailed(ctx, dst, src, "copy", err)
 	}
 	if len(tags) > 0 {
 		a.note("copied %s to %s", src.ref, dst.ref.WithTag(strings.Join(tags, ",")))
@@ -102,7 +103,7 @@ func (a *app) tag(ctx context.Context, ref string, tags []string) error {
 	}
 	root, err := oci.CopyReference(ctx, dst.Target, src.Target, src.ref.TagOrDigest(), rules, oci.CopyOptions{Tags: tags})
 	if err != nil {
-		return dst.explainCopy(src, "tag", err)
+		return a.copyFailed(ctx, dst, src, "tag", err)
 	}
 	a.note("tagged %s as %s", src.ref, strings.Join(tags, ", "))
 	return a.answer(dst.ref.At(root.Digest), tags)
@@ -122,10 +123,14 @@ func (a *app) resolveCmd() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&full, "full-reference", "l", false, "print repository@digest")
 	a.registryFlags(cmd.Flags())
+	a.formatFlag(cmd.Flags())
 	return cmd
 }
 
 func (a *app) resolve(ctx context.Context, s string, full bool) error {
+	if err := a.checkFormat(); err != nil {
+		return err
+	}
 	p, err := a.open(ctx, s)
 	if err != nil {
 		return err
@@ -134,10 +139,12 @@ func (a *app) resolve(ctx context.Context, s string, full bool) error {
 	if err != nil {
 		return a.notFound(ctx, p, p.explain("resolve", err))
 	}
+	pinned := p.ref.At(d.Digest)
+	text := d.Digest.String()
 	if full {
-		return a.show(nil, p.ref.At(d.Digest).String()+"\n")
+		text = pinned.String()
 	}
-	return a.show(nil, d.Digest.String()+"\n")
+	return a.show(written{pinned.String(), d.Digest.String(), nil}, text+"\n")
 }
 
 // written is the answer of a command that writes.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -38,7 +39,7 @@ func (e *interruptedError) Unwrap() error { return e.cause }
 // hinted is an error with a hint that only the place that raised it knows.
 type hinted struct {
 	error
-	hint string
+	hints []string
 }
 
 func (e *hinted) Unwrap() error { return e.error }
@@ -47,11 +48,20 @@ func (e *hinted) Unwrap() error { return e.error }
 // lost with the machine that trained it.
 type pushFailed struct {
 	error
-	ref   oci.Reference
-	files []string // as given on the command line
+	ref  oci.Reference // without tag
+	tags []string
+	args []string // flags and files that make the artifact
 }
 
 func (e *pushFailed) Unwrap() error { return e.error }
+
+// failedAt is an error of an operation on a reference, for hints that name it.
+type failedAt struct {
+	error
+	ref oci.Reference
+}
+
+func (e *failedAt) Unwrap() error { return e.error }
 
 // unknownTag is a tag that is not there, with those that are like it.
 type unknownTag struct {
@@ -90,10 +100,10 @@ func exitCode(err error) int {
 // one a line.
 func (a *app) showError(err error) {
 	for line := range strings.Lines(err.Error()) {
-		fmt.Fprintf(a.err, "galley: error: %s\n", strings.TrimSuffix(line, "\n"))
+		fmt.Fprintf(a.err, "galley: error: %s\n", printable(line))
 	}
 	for _, h := range hints(err) {
-		fmt.Fprintf(a.err, "galley: hint: %s\n", h)
+		fmt.Fprintf(a.err, "galley: hint: %s\n", printable(h))
 	}
 }
 
@@ -114,7 +124,7 @@ func hints(err error) []string {
 
 var hintTable = []func(error) []string{
 	hint(func(e *usageError) []string { return lines(e.hint) }),
-	hint(func(e *hinted) []string { return lines(e.hint) }),
+	hint(func(e *hinted) []string { return e.hints }),
 	hint(func(e *unknownTag) []string {
 		var out []string
 		for _, tag := range e.near {
@@ -123,25 +133,13 @@ var hintTable = []func(error) []string{
 		return out
 	}),
 	hint(func(e *oci.ReferenceError) []string { return e.Suggest }),
-	hint(func(e *oci.TakenError) []string {
-		if e.Next == "" {
-			return []string{"take another tag"}
-		}
-		return []string{"the next free one is " + e.Next}
-	}),
+	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
-	hint(func(e *oci.OverwriteError) []string {
-		return []string{"galley pull … -o another-directory", "galley pull … --force   # replaces them"}
+	hint(func(e *oci.LinkError) []string {
+		return []string{"galley pull REF -o DIR   # with a DIR below which there is no such link"}
 	}),
 	hint(func(e *project.NoModelError) []string {
 		return []string{"name it: galley push REF path/to/model.joblib", "or say in galley.yaml where it is: galley init"}
-	}),
-	hint(func(e *project.SeveralModelsError) []string {
-		var out []string
-		for _, m := range e.Models {
-			out = append(out, "galley push REF "+shellWord(m.Path)+":model")
-		}
-		return out
 	}),
 	hint(fileHint),
 	hint(func(e *training.AmbiguousError) []string {
@@ -176,6 +174,21 @@ func lines(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+// conflictHint says what to do instead.
+func conflictHint(e *failedAt) []string {
+	if taken, ok := errors.AsType[*oci.TakenError](e); ok {
+		if taken.Next == "" {
+			return []string{"take another tag than " + taken.Tag}
+		}
+		return []string{"the next free one is " + e.ref.WithTag(taken.Next).String()}
+	}
+	if as[*oci.OverwriteError](e) {
+		pull := "galley pull " + e.ref.String()
+		return []string{pull + " -o another-directory", pull + " --force   # replaces them"}
+	}
+	return nil
 }
 
 func fileHint(e *project.FileError) []string {
@@ -214,18 +227,19 @@ func keepable(err error) bool {
 }
 
 func (e *pushFailed) keep() []string {
-	tag := "latest"
-	if e.ref.Tag != "" {
-		tag = e.ref.Tag
+	tags := strings.Join(e.tags, ",")
+	if tags == "" {
+		tags = oci.DefaultTag
 	}
-	outbox := oci.Reference{Kind: oci.Layout, Path: "outbox", Tag: tag}.String()
-	save := []string{"galley push", outbox}
-	for _, f := range e.files {
-		save = append(save, shellWord(f))
+	outbox := oci.Reference{Kind: oci.Layout, Path: "outbox"}
+	save := []string{"galley push", outbox.WithTag(tags).String()}
+	for _, arg := range e.args {
+		save = append(save, shellWord(arg))
 	}
+	first, _, _ := strings.Cut(tags, ",")
 	return []string{
 		"keep the model: " + strings.Join(save, " "),
-		"and later: galley cp " + outbox + " " + e.ref.String(),
+		"and later: galley cp " + outbox.WithTag(first).String() + " " + e.ref.WithTag(tags).String(),
 	}
 }
 
@@ -239,10 +253,10 @@ func shellWord(s string) string {
 	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
 }
 
-// explainCopy puts an error of a copy into words, on the side where it arose.
-func (p *place) explainCopy(src *place, op string, err error) error {
+// copyFailed puts an error of a copy into words, on the side where it arose.
+func (a *app) copyFailed(ctx context.Context, dst, src *place, op string, err error) error {
 	if oci.FromSource(err) {
-		return src.explain(op, err)
+		return a.notFound(ctx, src, src.explain(op, err))
 	}
-	return p.explain(op, err)
+	return &failedAt{dst.explain(op, err), dst.ref}
 }

@@ -57,15 +57,41 @@ func readGit(ctx context.Context, dir string, packed []string) (vcs, error) {
 	return v, nil
 }
 
-// changed reports whether a tracked file other than the packed ones differs
-// from the commit.
+// changed reports whether a tracked file other than the packed ones, and what
+// they link to, differs from the commit.
 func changed(ctx context.Context, dir string, packed []string) (bool, error) {
+	top, err := git(ctx, dir, "rev-parse", "--show-toplevel")
+	if err != nil {
+		return false, err
+	}
+	top = filepath.FromSlash(strings.TrimSuffix(top, "\n"))
 	args := []string{"status", "--porcelain", "--untracked-files=no", "--", ":/"}
 	for _, p := range packed {
-		args = append(args, ":(exclude,literal)"+p)
+		for _, name := range namesOf(p) {
+			if rel, err := filepath.Rel(top, name); err == nil && filepath.IsLocal(rel) {
+				args = append(args, ":(top,exclude,literal)"+filepath.ToSlash(rel))
+			}
+		}
 	}
 	out, err := git(ctx, dir, args...)
 	return out != "", err
+}
+
+// namesOf are the names under which Git may know a file: as it is given, in
+// its real directory, and with every link followed.
+func namesOf(name string) []string {
+	abs, err := filepath.Abs(name)
+	if err != nil {
+		return nil
+	}
+	names := []string{abs}
+	if dir, err := filepath.EvalSymlinks(filepath.Dir(abs)); err == nil {
+		names = append(names, filepath.Join(dir, filepath.Base(abs)))
+	}
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		names = append(names, real)
+	}
+	return names
 }
 
 // cleanIn reports which files below dir Git has exactly as they are.

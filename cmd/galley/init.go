@@ -54,7 +54,7 @@ func (a *app) init(ctx context.Context, o initOptions) error {
 		name = lastComponent(ref)
 	}
 	if _, err := os.Lstat(configName); err == nil && !o.force {
-		return &hinted{fmt.Errorf("init: %s is there already: %w", configName, fs.ErrExist), "galley init --force   # replaces it"}
+		return &hinted{fmt.Errorf("init: %s is there already: %w", configName, fs.ErrExist), []string{"galley init --force   # replaces it"}}
 	}
 	root, err := os.OpenRoot(".")
 	if err != nil {

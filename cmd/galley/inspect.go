@@ -70,8 +70,7 @@ func (a *app) inspect(ctx context.Context, s string, o inspectOptions) error {
 	return a.show(c.json(), c.text())
 }
 
-// isDir reports whether the argument means a directory: it is one, and does
-// not look like a reference with a tag.
+// isDir reports whether the argument is a directory, and so no reference.
 func isDir(s string) bool {
 	info, err := os.Stat(s)
 	return err == nil && info.IsDir()
@@ -80,12 +79,12 @@ func isDir(s string) bool {
 // inspectDir shows what a push would make of the project in dir, and what is
 // installed there.
 func (a *app) inspectDir(ctx context.Context, dir string) error {
-	config, err := loadConfig(dir)
+	repository, err := a.repository(dir)
 	if err != nil {
 		return err
 	}
-	ref, err := oci.ParseReference(config.Repository)
-	if config.Repository != "" && err != nil {
+	ref, err := oci.ParseReference(repository)
+	if repository != "" && err != nil {
 		return err
 	}
 	p, err := a.pack(ctx, dir, nil, ref, packOptions{layerFormat: string(manifest.FormatTarGzip)})
@@ -103,6 +102,9 @@ func (a *app) inspectDir(ctx context.Context, dir string) error {
 	}
 	if record != nil {
 		c.installed = record.Repository + "@" + record.Digest.String()
+		if record.Partial {
+			c.installed += " (in part)"
+		}
 	}
 	return a.show(c.json(), c.text())
 }

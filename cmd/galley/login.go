@@ -46,7 +46,7 @@ func (a *app) login(ctx context.Context, registry string, o loginOptions) error 
 	if o.password != "" {
 		a.warn("a password on the command line is seen by others and kept in the shell's history; use --password-stdin")
 	}
-	if err := a.askLogin(&o); err != nil {
+	if err := a.askLogin(ctx, &o); err != nil {
 		return err
 	}
 	c, err := a.client()
@@ -65,7 +65,7 @@ func (a *app) login(ctx context.Context, registry string, o loginOptions) error 
 }
 
 // askLogin gets what the flags did not give.
-func (a *app) askLogin(o *loginOptions) error {
+func (a *app) askLogin(ctx context.Context, o *loginOptions) error {
 	in := bufio.NewReader(a.in)
 	if o.passwordStdin {
 		data, err := io.ReadAll(io.LimitReader(in, 1<<20))
@@ -84,11 +84,35 @@ func (a *app) askLogin(o *loginOptions) error {
 	if !ok || !term.IsTerminal(int(tty.Fd())) {
 		return &usageError{msg: "no password given, and no terminal to ask on", hint: `echo "$TOKEN" | galley login REGISTRY -u USER --password-stdin`}
 	}
+	return a.prompt(ctx, tty, in, o)
+}
+
+// prompt asks on the terminal until ctx is done. A read that is under way then
+// stays behind, for nothing can end it; the terminal is as it was.
+func (a *app) prompt(ctx context.Context, tty *os.File, in *bufio.Reader, o *loginOptions) error {
+	before, err := term.GetState(int(tty.Fd()))
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	answer := *o
+	go func() { done <- a.ask(tty, in, &answer) }()
+	select {
+	case err := <-done:
+		*o = answer
+		return err
+	case <-ctx.Done():
+		fmt.Fprintln(a.err)
+		return errors.Join(context.Cause(ctx), term.Restore(int(tty.Fd()), before))
+	}
+}
+
+func (a *app) ask(tty *os.File, in *bufio.Reader, o *loginOptions) error {
 	if o.username == "" {
 		fmt.Fprint(a.err, "Username: ")
 		line, err := in.ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
-			return err
+			return fmt.Errorf("read user name: %w", err)
 		}
 		o.username = strings.TrimSpace(line)
 	}

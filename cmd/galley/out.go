@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/template"
 	"time"
+	"unicode"
 )
 
 // show prints the answer: text as it is, or v as JSON or through a template,
@@ -32,9 +33,9 @@ func (a *app) show(v any, text string) error {
 	if err := json.Unmarshal(b.Bytes(), &fields); err != nil {
 		return err
 	}
-	t, err := template.New("--format").Option("missingkey=zero").Parse(tmpl)
+	t, err := parseTemplate(tmpl)
 	if err != nil {
-		return &usageError{msg: err.Error()}
+		return err
 	}
 	if err := t.Execute(a.out, fields); err != nil {
 		return err
@@ -43,11 +44,23 @@ func (a *app) show(v any, text string) error {
 	return err
 }
 
-// checkFormat fails early on a --format that show could not serve.
+func parseTemplate(text string) (*template.Template, error) {
+	t, err := template.New("--format").Option("missingkey=zero").Parse(text)
+	if err != nil {
+		return nil, &usageError{msg: err.Error()}
+	}
+	return t, nil
+}
+
+// checkFormat fails on a --format that show could not serve, before anything is
+// done.
 func (a *app) checkFormat() error {
-	kind, _, isTemplate := strings.Cut(a.flags.format, "=")
+	kind, tmpl, isTemplate := strings.Cut(a.flags.format, "=")
 	switch {
-	case kind == "go-template" && isTemplate, !isTemplate && (kind == "text" || kind == "json"):
+	case kind == "go-template" && isTemplate:
+		_, err := parseTemplate(tmpl)
+		return err
+	case !isTemplate && (kind == "text" || kind == "json"):
 		return nil
 	}
 	return &usageError{msg: fmt.Sprintf("--format %q: want text, json or go-template=TEMPLATE", a.flags.format)}
@@ -115,7 +128,7 @@ func trainedText(s string) string {
 // printable drops what could steer a terminal from text that others wrote.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < ' ' || r >= 0x7f && r < 0xa0 {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			return -1
 		}
 		return r

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -35,6 +37,28 @@ func (o *packOptions) flags(f *pflag.FlagSet) {
 	f.BoolVar(&o.noVCS, "no-vcs", false, "do not ask Git or the CI for revision and source")
 }
 
+// keepArgs are the flags that make the same artifact for another repository.
+func (o *packOptions) keepArgs(p *packed) []string {
+	var args []string
+	for _, f := range []struct{ flag, value string }{
+		{"--name", p.Info().Name}, {"--model-version", o.version}, {"--created", o.created}, {"--trained", o.trained},
+	} {
+		if f.value != "" && (f.flag != "--name" || f.value != p.config.Name) {
+			args = append(args, f.flag, f.value)
+		}
+	}
+	if o.layerFormat != string(manifest.FormatTarGzip) {
+		args = append(args, "--layer-format", o.layerFormat)
+	}
+	for _, a := range o.annotations {
+		args = append(args, "-a", a)
+	}
+	if o.noVCS {
+		args = append(args, "--no-vcs")
+	}
+	return args
+}
+
 // packed is a project, packed.
 type packed struct {
 	*manifest.Packed
@@ -59,7 +83,7 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	if opts.Name == "" {
 		opts.Name = lastComponent(repository)
 	}
-	find := project.Options{Config: config, Open: func(name string) (fs.File, error) { return os.Open(name) }}
+	find := project.Options{Config: config, Open: openRegular}
 	for _, s := range args {
 		arg, err := project.ParseArg(s)
 		if err != nil {
@@ -72,7 +96,9 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 		return nil, err
 	}
 	p := &packed{config: config, root: root}
-	if p.selection, err = project.Find(ctx, root.FS(), find); err == nil {
+	if p.selection, err = project.Find(ctx, root.FS(), find); err != nil {
+		err = severalModels(ctx, root.FS(), find, args, repository, err)
+	} else {
 		a.addVCS(ctx, dir, p.selection, o, &opts)
 		progress, stop := a.progress()
 		opts.Read = reading(progress)
@@ -86,13 +112,62 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	return p, nil
 }
 
+// openRegular opens a file outside the project. Opening a pipe would wait for
+// its other end.
+func openRegular(name string) (fs.File, error) {
+	if info, err := os.Stat(name); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: project.ErrNotRegular}
+	}
+	return os.Open(name)
+}
+
+// severalModels adds to the error that there are several models one ready
+// command for each, with everything that goes with it.
+func severalModels(ctx context.Context, fsys fs.FS, find project.Options, args []string, to oci.Reference, err error) error {
+	several, ok := errors.AsType[*project.SeveralModelsError](err)
+	if !ok {
+		return err
+	}
+	ref := "REF"
+	if to != (oci.Reference{}) {
+		ref = to.String()
+	}
+	var hints []string
+	for _, m := range several.Models {
+		words := []string{"galley push", ref}
+		if len(args) > 0 {
+			for _, arg := range args {
+				if arg == m.Path {
+					arg += ":" + string(manifest.RoleModel)
+				}
+				words = append(words, shellWord(arg))
+			}
+			hints = append(hints, strings.Join(words, " "))
+			continue
+		}
+		config := *find.Config
+		config.Files.Model = m.Path
+		selection, ferr := project.Find(ctx, fsys, project.Options{Config: &config})
+		if ferr != nil {
+			return err
+		}
+		for _, f := range selection.Files {
+			words = append(words, shellWord(f.Path+":"+string(f.Role)))
+		}
+		hints = append(hints, strings.Join(words, " "))
+	}
+	return &hinted{err, hints}
+}
+
 // inputs are the selected files.
 func (p *packed) inputs() []manifest.Input {
 	var in []manifest.Input
 	for _, f := range p.selection.Files {
 		i := manifest.FromFS(p.root.FS(), f.Path, f.As, f.Role)
 		if f.External {
-			i.Open = func() (fs.File, error) { return os.Open(f.Path) }
+			i.Open = func() (fs.File, error) { return openRegular(f.Path) }
 		}
 		i.MediaType = f.MediaType
 		in = append(in, i)
@@ -168,9 +243,11 @@ func (a *app) addVCS(ctx context.Context, dir string, s *project.Selection, o pa
 	}
 	var files []string
 	for _, f := range s.Files {
+		name := f.Path
 		if !f.External {
-			files = append(files, f.Path)
+			name = filepath.Join(dir, filepath.FromSlash(name))
 		}
+		files = append(files, name)
 	}
 	v := readVCS(ctx, dir, files, a.env)
 	if v.note != "" {

@@ -39,7 +39,7 @@ removed, unless they were changed.`,
 	f.StringVarP(&o.dir, "output", "o", ".", "`directory` to install in")
 	f.StringArrayVar(&o.only, "only", nil, "install only files that match `glob`, a path, directory or name")
 	f.BoolVar(&o.force, "force", false, "replace files that galley did not put there")
-	f.BoolVar(&o.keepUnreachable, "keep-if-unreachable", false, "when the registry cannot be reached, be content with what is installed")
+	f.BoolVar(&o.keepUnreachable, "keep-if-unreachable", false, "when the registry cannot be reached, be content with what REF named before, if it is installed")
 	a.registryFlags(f)
 	a.concurrencyFlag(f)
 	a.formatFlag(f)
@@ -71,9 +71,9 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	if err != nil {
 		err = p.explain("pull", err)
 		if o.keepUnreachable && errors.Is(err, oci.ErrUnreachable) {
-			return a.keepInstalled(ctx, o.dir, err)
+			return a.keepInstalled(ctx, p, o.dir, err)
 		}
-		return a.notFound(ctx, p, err)
+		return a.notFound(ctx, p, &failedAt{err, p.ref})
 	}
 	a.tellPulled(p.ref, done, o.dir)
 	ref := p.ref.At(done.Digest)
@@ -103,22 +103,14 @@ func (a *app) tellPulled(ref oci.Reference, done oci.Installed, dir string) {
 	}
 }
 
-// keepInstalled answers with what an earlier pull installed, if it is whole.
-func (a *app) keepInstalled(ctx context.Context, dir string, err error) error {
-	r, rerr := oci.ReadRecord(dir)
-	if rerr != nil || r == nil {
-		return errors.Join(err, rerr)
+// keepInstalled answers with what the reference named when it was pulled last,
+// if that is here and whole.
+func (a *app) keepInstalled(ctx context.Context, p *place, dir string, err error) error {
+	r, kerr := oci.Keep(ctx, p.ref, dir)
+	if kerr != nil || r == nil {
+		return errors.Join(err, kerr)
 	}
-	w, werr := oci.OpenWorkdir(ctx, dir)
-	if werr != nil {
-		return errors.Join(err, werr)
-	}
-	defer w.Close()
-	if whole, ierr := w.Intact(ctx); ierr != nil || !whole {
-		return errors.Join(err, ierr)
-	}
-	r = w.Record()
-	ref := r.Repository + "@" + r.Digest.String()
+	ref := p.ref.At(r.Digest).String()
 	a.warn("%s; keeping %s", err, ref)
 	return a.show(pulled{written{ref, r.Digest.String(), nil}, dir, []string{}, r.Paths(), []string{}}, ref+"\n")
 }

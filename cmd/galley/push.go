@@ -4,12 +4,15 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"galley/manifest"
+	"galley/manifest/project"
 	"galley/oci"
 )
 
@@ -30,7 +33,8 @@ repository. Several tags are separated by commas; without a tag the artifact is
 tagged with its content, as c-3f2a1c4d5e6f, and latest.
 
 Nothing is written when the tags name the same model already, be it from another
-commit; --new pushes anyway. A version tag (v1, 2024-06) never moves.
+commit; --new pushes anyway. A version tag (v1, 2024-06) never moves; checking
+and writing it are two requests, for registries have no compare-and-swap.
 
 FILE=PATH says where the file lies in the artifact, :ROLE what it is: model,
 part, features, summary, doc, code or dataset, or a media type.
@@ -88,11 +92,12 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	if o.dryRun {
 		a.note("dry run: nothing was sent")
 	} else if done, err = a.send(ctx, dst, p, tags, o); err != nil {
-		ref := dst.ref
+		shown := dst.ref
 		if len(tags) > 0 {
-			ref = ref.WithTag(tags[0])
+			shown = shown.WithTag(tags[0])
 		}
-		return &pushFailed{dst.client.Explain("push", ref, err), ref, files}
+		err = &failedAt{dst.client.Explain("push", shown, err), dst.ref}
+		return &pushFailed{err, dst.ref, tags, append(o.keepArgs(p), files...)}
 	}
 	ref := dst.ref.At(done.Root.Digest)
 	text := ref.String()
@@ -110,11 +115,14 @@ func splitPushArgs(args []string) (ref string, files []string) {
 	if len(args) == 0 {
 		return "", nil
 	}
-	name, _, _ := strings.Cut(args[0], "=")
-	for _, s := range []string{args[0], name, name[:max(0, strings.LastIndexByte(name, ':'))]} {
-		if info, err := os.Stat(s); s != "" && err == nil && info.Mode().IsRegular() {
+	first, err := project.ParseArg(args[0])
+	for _, name := range []string{args[0], first.File} {
+		if info, serr := os.Stat(name); serr == nil && info.Mode().IsRegular() {
 			return "", args
 		}
+	}
+	if err == nil && slices.Contains([]string{".joblib", ".pkl", ".pickle", ".onnx", ".skops", ".json"}, path.Ext(first.File)) {
+		return "", args // no reference ends so: a file that is missing
 	}
 	return args[0], args[1:]
 }
@@ -122,11 +130,11 @@ func splitPushArgs(args []string) (ref string, files []string) {
 // pushTarget opens where a push goes. A dry run may do without.
 func (a *app) pushTarget(ctx context.Context, to string, dryRun bool) (*place, []string, error) {
 	if to == "" {
-		parser, err := a.parser()
-		if err != nil {
+		var err error
+		if to, err = a.repository("."); err != nil {
 			return nil, nil, err
 		}
-		if to = parser.Repository; to == "" {
+		if to == "" {
 			if dryRun {
 				return &place{}, nil, nil
 			}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"galley/manifest/project"
 	"galley/oci"
@@ -22,16 +23,26 @@ type place struct {
 // explain puts an error of the repository into words.
 func (p *place) explain(op string, err error) error { return p.client.Explain(op, p.ref, err) }
 
-// parser reads references; ":TAG" needs the project's repository.
-func (a *app) parser() (oci.Parser, error) {
+// parser reads the reference s. Only ":TAG" and "@DIGEST" need the project's
+// repository, and so only they need galley.yaml.
+func (a *app) parser(s string) (oci.Parser, error) {
+	if !strings.HasPrefix(s, ":") && !strings.HasPrefix(s, "@") {
+		return oci.Parser{}, nil
+	}
+	repository, err := a.repository(".")
+	return oci.Parser{Repository: repository}, err
+}
+
+// repository is that of the project in dir, or nothing.
+func (a *app) repository(dir string) (string, error) {
 	if repo := a.env("GALLEY_REPOSITORY"); repo != "" {
-		return oci.Parser{Repository: repo}, nil
+		return repo, nil
 	}
-	c, err := loadConfig(".")
+	c, err := loadConfig(dir)
 	if err != nil {
-		return oci.Parser{}, err
+		return "", err
 	}
-	return oci.Parser{Repository: c.Repository}, nil
+	return c.Repository, nil
 }
 
 // loadConfig reads dir's galley.yaml; none is an empty one.
@@ -51,7 +62,7 @@ const configName = "galley.yaml"
 
 // open opens what a reference names, for reading.
 func (a *app) open(ctx context.Context, s string) (*place, error) {
-	p, err := a.parser()
+	p, err := a.parser(s)
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +83,7 @@ func (a *app) open(ctx context.Context, s string) (*place, error) {
 
 // create opens a repository for writing, and says so when it is only here.
 func (a *app) create(ctx context.Context, s string) (*place, []string, error) {
-	p, err := a.parser()
+	p, err := a.parser(s)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -88,7 +99,7 @@ func (a *app) create(ctx context.Context, s string) (*place, []string, error) {
 		if a.env("CI") != "" && a.env("GALLEY_LOCAL") == "" {
 			return nil, nil, &hinted{
 				fmt.Errorf("write to %s: refused in CI: the local registry goes with the runner's disk", ref),
-				"name a registry, as in registry.example.com/" + ref.Repository + ", or set GALLEY_LOCAL to a directory that is kept",
+				[]string{"name a registry, as in registry.example.com/" + ref.Repository + ", or set GALLEY_LOCAL to a directory that is kept"},
 			}
 		}
 		dir, err := oci.LocalRoot(a.env)
