@@ -68,13 +68,32 @@ func (e *NoMatchError) Error() string {
 }
 
 // Pull installs what ref names in t into dir, which it makes only when there is
-// something to install. Where ref is a digest that dir holds whole already, it
-// sends no request.
+// something to install. Where dir holds all of it already, nothing is written,
+// and where ref is a digest, no request is sent.
 func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOptions) (Installed, error) {
-	var m *Model
-	if _, err := os.Lstat(filepath.Join(dir, stateDir)); errors.Is(err, fs.ErrNotExist) {
-		if m, err = Read(ctx, t, ref.TagOrDigest()); err != nil {
+	var changed []string
+	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(journalFile))); err == nil {
+		// Whatever comes of this pull, the interrupted one is completed.
+		w, err := OpenWorkdir(ctx, dir)
+		if err != nil {
 			return Installed{}, err
+		}
+		changed = w.Left
+		w.Close()
+	}
+	all := len(o.Only) == 0
+	if all && ref.Digest != "" {
+		if r, err := Keep(ctx, ref, dir); err != nil || r != nil {
+			return r.kept(changed), err
+		}
+	}
+	m, err := Read(ctx, t, ref.TagOrDigest())
+	if err != nil {
+		return Installed{}, err
+	}
+	if all {
+		if r, err := Keep(ctx, ref, dir); err != nil || r != nil && r.Digest == m.Root.Digest {
+			return r.kept(changed), err
 		}
 	}
 	w, err := OpenWorkdir(ctx, dir)
@@ -82,34 +101,39 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 		return Installed{}, err
 	}
 	defer w.Close()
-	if ref.Digest != "" && len(o.Only) == 0 && w.record.answers(ref) {
-		if whole, err := w.Intact(ctx); err != nil || whole {
-			return Installed{Digest: w.record.Digest, Kept: w.record.Paths(), Changed: w.Left}, err
-		}
+	done, err := w.Install(ctx, m, m.Artifact, ref, o)
+	done.Changed = append(changed, done.Changed...)
+	return done, err
+}
+
+// kept is an install that found everything there.
+func (r *Record) kept(changed []string) Installed {
+	if r == nil {
+		return Installed{}
 	}
-	if m == nil {
-		if m, err = Read(ctx, t, ref.TagOrDigest()); err != nil {
-			return Installed{}, err
-		}
-	}
-	return w.Install(ctx, m, m.Artifact, ref, o)
+	return Installed{Digest: r.Digest, Kept: r.Paths(), Changed: changed}
 }
 
 // Keep returns what dir holds, if that is what ref named when it was pulled
-// last, whole and unchanged; else nil.
+// last, whole and unchanged; else nil. It writes nothing and takes no lock, so
+// that it works where nothing can be written.
 func Keep(ctx context.Context, ref Reference, dir string) (*Record, error) {
-	if r, err := ReadRecord(dir); err != nil || !r.answers(ref) {
-		return nil, err
+	root, err := os.OpenRoot(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
-	w, err := OpenWorkdir(ctx, dir)
 	if err != nil {
+		return nil, fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	defer root.Close()
+	r, err := readRecord(root)
+	if err != nil || !r.answers(ref) {
 		return nil, err
 	}
-	defer w.Close()
-	if whole, err := w.Intact(ctx); err != nil || !whole || !w.record.answers(ref) {
+	if whole, err := r.intact(ctx, root); err != nil || !whole {
 		return nil, err
 	}
-	return w.record, nil
+	return r, nil
 }
 
 // answers reports whether the record is of all that ref names: by digest, else
@@ -284,7 +308,7 @@ func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 	if !sizeFits && (!ours || previous.Size != info.Size()) {
 		return personal, nil // no need to read it to know that it differs
 	}
-	have, err := i.w.digest(ctx, f.Path)
+	have, err := hashFile(ctx, i.w.root, f.Path)
 	switch {
 	case err != nil:
 		return 0, i.w.failed(f.Path, err)
@@ -354,7 +378,7 @@ func (i *installer) goes(ctx context.Context, file string) (bool, error) {
 	if !ours || len(i.o.Only) > 0 {
 		return false, nil
 	}
-	have, err := i.w.digest(ctx, file)
+	have, err := hashFile(ctx, i.w.root, file)
 	return have == previous.Digest, err
 }
 
@@ -548,7 +572,7 @@ func (i *installer) leave(ctx context.Context, j *journal) error {
 		if before == (stamp{}) {
 			continue
 		}
-		if have, err := i.w.digest(ctx, f.Path); err != nil || have != f.Digest {
+		if have, err := hashFile(ctx, i.w.root, f.Path); err != nil || have != f.Digest {
 			i.done.Left = append(i.done.Left, f.Path)
 			continue
 		}
@@ -562,20 +586,15 @@ func (r *Record) equal(o *Record) bool {
 	return r.Repository == o.Repository && r.Tag == o.Tag && r.Digest == o.Digest && r.Partial == o.Partial && slices.Equal(r.Files, o.Files)
 }
 
-// Intact reports whether every file of the record is there with its bytes.
-func (w *Workdir) Intact(ctx context.Context) (bool, error) {
-	if w.record == nil {
-		return false, nil
-	}
-	for _, f := range w.record.Files {
-		have, err := w.digest(ctx, f.Path)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
+// intact reports whether every file of the record is there with its bytes. The
+// error is that of ctx; a file that cannot be read is not as it was.
+func (r *Record) intact(ctx context.Context, root *os.Root) (bool, error) {
+	for _, f := range r.Files {
+		have, err := hashFile(ctx, root, f.Path)
+		if ctx.Err() != nil {
+			return false, context.Cause(ctx)
 		}
-		if err != nil {
-			return false, err
-		}
-		if have != f.Digest {
+		if err != nil || have != f.Digest {
 			return false, nil
 		}
 	}

@@ -34,6 +34,7 @@ const (
 	recordFile  = stateDir + "/installed.json"
 	journalFile = stateDir + "/journal.json"
 	stagePrefix = "stage-"
+	tmpSuffix   = ".tmp"
 )
 
 // Record is what galley last installed in a directory.
@@ -313,7 +314,7 @@ func (w *Workdir) writeState(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	tmp := name + ".tmp"
+	tmp := name + tmpSuffix
 	f, err := w.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
@@ -357,7 +358,7 @@ func (w *Workdir) sweep() error {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, stagePrefix) {
+		if strings.HasPrefix(name, stagePrefix) || strings.HasSuffix(name, tmpSuffix) {
 			err = errors.Join(err, w.root.RemoveAll(stateDir+"/"+name))
 		}
 	}
@@ -470,9 +471,9 @@ func (w *Workdir) removeEmpty(dir string) {
 	}
 }
 
-// digest hashes the regular file at path.
-func (w *Workdir) digest(ctx context.Context, name string) (digest.Digest, error) {
-	f, err := w.root.Open(name)
+// hashFile hashes the file at name.
+func hashFile(ctx context.Context, root *os.Root, name string) (digest.Digest, error) {
+	f, err := root.Open(name)
 	if err != nil {
 		return "", err
 	}
