@@ -204,9 +204,9 @@ func TestLayers(t *testing.T) {
 	var got []string
 	for _, l := range p.Layers {
 		var s strings.Builder
-		s.WriteString(fmt.Sprintf("%s %s %s:", l.Role, l.Title, strings.TrimPrefix(l.Descriptor.MediaType, "application/vnd.cncf.model.")))
+		fmt.Fprintf(&s, "%s %s %s:", l.Role, l.Title, strings.TrimPrefix(l.Descriptor.MediaType, "application/vnd.cncf.model."))
 		for _, f := range l.Files {
-			s.WriteString(fmt.Sprintf(" %s=%s", f.Path, f.Role))
+			fmt.Fprintf(&s, " %s=%s", f.Path, f.Role)
 		}
 		got = append(got, s.String())
 	}

@@ -148,11 +148,11 @@ func TestUntar(t *testing.T) {
 
 // sparseTar says in a few hundred bytes that it holds 3 GB (PAX format 1.0).
 func sparseTar(t *testing.T) []byte {
-	var pax string
+	var pax strings.Builder
 	for _, kv := range []string{"GNU.sparse.major=1", "GNU.sparse.minor=0", "GNU.sparse.name=m", "GNU.sparse.realsize=3000000000"} {
-		pax += fmt.Sprintf("%d %s\n", len(kv)+4, kv)
+		fmt.Fprintf(&pax, "%d %s\n", len(kv)+4, kv)
 	}
-	data := makeTar(t, file("pax", pax), file("m", "1\n2999999488\n512\n"+strings.Repeat("\x00", 512-17)+strings.Repeat("x", 512)))
+	data := makeTar(t, file("pax", pax.String()), file("m", "1\n2999999488\n512\n"+strings.Repeat("\x00", 512-17)+strings.Repeat("x", 512)))
 	data[156] = tar.TypeXHeader
 	copy(data[148:156], "        ")
 	sum := 0
