@@ -190,6 +190,19 @@ func needsConfig(m *v1.Manifest) bool {
 	return false
 }
 
+// Parse is [Read] for a manifest at hand whose digest is right, without its
+// config: what only that tells, as kit's paths, is missing.
+func Parse(root v1.Descriptor, doc []byte) (*Artifact, error) {
+	if err := checkKind(root.MediaType, "", root.MediaType); err != nil {
+		return nil, err
+	}
+	m, err := decodeManifest(doc)
+	if err != nil {
+		return nil, err
+	}
+	return parse(root, m, nil)
+}
+
 // parse builds the artifact; config may be nil when it is not needed.
 func parse(root v1.Descriptor, m *v1.Manifest, config []byte) (*Artifact, error) {
 	diffIDs, kit, err := readConfig(m, config)

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/klauspost/compress/gzip"
@@ -23,23 +25,46 @@ import (
 // [*CorruptError], or wrap [ErrBadTar] or [ErrUnsafePath].
 func (l *Layer) Walk(r io.Reader, fn func(File, io.Reader) error) (digest.Digest, error) {
 	blob := newBlobReader(r, l.Descriptor, "layer "+l.Title)
-	diffID, err := l.walk(blob, fn)
+	w := &walker{Layer: l, fn: fn}
+	diffID, err := w.walk(blob)
 	if err != nil {
 		return "", blob.explain(err)
 	}
 	if err := blob.verify(); err != nil {
 		return "", err
 	}
-	if l.DiffID != "" && diffID != l.DiffID {
-		return "", &CorruptError{"layer " + l.Title + ", uncompressed,", l.DiffID.String(), diffID.String()}
-	}
-	return diffID, nil
+	return diffID, w.checkDiffID(diffID)
 }
 
-func (l *Layer) walk(blob *blobReader, fn func(File, io.Reader) error) (digest.Digest, error) {
+// walker is one reading of a layer.
+type walker struct {
+	*Layer
+	fn func(File, io.Reader) error
+	// thorough readings trust no diffID, and go on after a fault.
+	thorough bool
+	faults   []error
+}
+
+// fault ends the reading with e, or is kept for its end.
+func (l *walker) fault(e *CorruptError) error {
+	if !l.thorough {
+		return e
+	}
+	l.faults = append(l.faults, e)
+	return nil
+}
+
+func (l *walker) checkDiffID(got digest.Digest) error {
+	if l.DiffID != "" && got != l.DiffID {
+		return &CorruptError{"layer " + l.Title + ", uncompressed,", l.DiffID.String(), got.String()}
+	}
+	return nil
+}
+
+func (l *walker) walk(blob *blobReader) (digest.Digest, error) {
 	if l.Format == FormatRaw {
 		for _, f := range l.Files { // one, or none without a path
-			if err := fn(f, blob); err != nil {
+			if err := l.fn(f, blob); err != nil {
 				return "", err
 			}
 		}
@@ -50,18 +75,18 @@ func (l *Layer) walk(blob *blobReader, fn func(File, io.Reader) error) (digest.D
 		return "", &decodeError{err}
 	}
 	defer done()
-	limited := &limitedReader{plain, maxPlain(l)}
-	if l.complete() {
-		return l.DiffID, l.walkTar(limited, fn)
+	limited := &limitedReader{plain, maxPlain(l.Layer)}
+	if l.complete() && !l.thorough {
+		return l.DiffID, l.walkTar(limited)
 	}
 	h := sha256.New()
-	err = l.walkTar(io.TeeReader(limited, h), fn)
+	err = l.walkTar(io.TeeReader(limited, h))
 	return digest.NewDigest(digest.SHA256, h), err
 }
 
 // walkTar visits the files of the tar, which must be those that are listed,
 // where there is a list.
-func (l *Layer) walkTar(r io.Reader, fn func(File, io.Reader) error) error {
+func (l *walker) walkTar(r io.Reader) error {
 	listed := make(map[string]File, len(l.Files))
 	for _, f := range l.Files {
 		listed[f.Path] = f
@@ -71,33 +96,35 @@ func (l *Layer) walkTar(r io.Reader, fn func(File, io.Reader) error) error {
 		if l.Files != nil {
 			want, ok := listed[t.Path]
 			if !ok {
-				return &CorruptError{"layer " + l.Title, "the files it lists", fmt.Sprintf("also %q", t.Path)}
-			}
-			if want.Size >= 0 && want.Size != t.Size {
-				return &CorruptError{t.Path, fmt.Sprintf("%d bytes", want.Size), fmt.Sprintf("%d bytes", t.Size)}
+				return l.fault(&CorruptError{"layer " + l.Title, "the files it lists", fmt.Sprintf("also %q", t.Path)})
 			}
 			delete(listed, t.Path)
+			if want.Size >= 0 && want.Size != t.Size {
+				return l.fault(&CorruptError{t.Path, fmt.Sprintf("%d bytes", want.Size), fmt.Sprintf("%d bytes", t.Size)})
+			}
 			f.Role, f.Digest = want.Role, want.Digest
 		}
-		return visit(f, r, fn)
+		return l.visit(f, r)
 	})
 	if err != nil {
 		return err
 	}
-	for p := range listed {
-		return &CorruptError{"layer " + l.Title, fmt.Sprintf("%q in it", p), "none"}
+	for _, p := range slices.Sorted(maps.Keys(listed)) {
+		if err := l.fault(&CorruptError{"layer " + l.Title, fmt.Sprintf("%q in it", p), "none"}); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// visit calls fn with a reader of the file, reads what fn has left, and checks
+// visit calls l.fn with a reader of the file, reads what fn has left, and checks
 // the file's digest if there is one to check.
-func visit(f File, r io.Reader, fn func(File, io.Reader) error) error {
+func (l *walker) visit(f File, r io.Reader) error {
 	h := sha256.New()
 	if f.Digest != "" {
 		r = io.TeeReader(r, h)
 	}
-	if err := fn(f, r); err != nil {
+	if err := l.fn(f, r); err != nil {
 		return err
 	}
 	if _, err := io.Copy(io.Discard, r); err != nil {
@@ -107,7 +134,7 @@ func visit(f File, r io.Reader, fn func(File, io.Reader) error) error {
 		return nil
 	}
 	if got := digest.NewDigest(digest.SHA256, h); got != f.Digest {
-		return &CorruptError{f.Path, f.Digest.String(), got.String()}
+		return l.fault(&CorruptError{f.Path, f.Digest.String(), got.String()})
 	}
 	return nil
 }

@@ -26,6 +26,10 @@ func (m Metric) String() string {
 	return canonicalNumber(m.Value)
 }
 
+// OnTraining reports whether the path names a score on the training data, which
+// says little of the model.
+func (m Metric) OnTraining() bool { return isTrain(m.Path) }
+
 // ParseMetric returns the metric at path whose value [Metric.String] wrote. It
 // is for bytes that come from a registry: a path that no summary gives, since it
 // is empty, longer than 256 bytes or not printable, is an error too.

@@ -27,12 +27,7 @@ import (
 // The error wraps [errdef.ErrNotFound] when the blob is absent or its size is
 // not desc.Size, and [errdef.ErrInvalidDigest].
 func (s *Store) Fetch(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, error) {
-	root, err := s.root(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("fetch %s: %w", desc.Digest, err)
-	}
-	defer root.Close()
-	f, size, err := openBlob(root, desc.Digest)
+	f, size, err := s.openBlob(ctx, desc.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("fetch %s: %w", desc.Digest, err)
 	}
@@ -43,8 +38,29 @@ func (s *Store) Fetch(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, e
 	return f, nil
 }
 
+// Blob opens a blob of which only the digest is known, and returns its size in
+// bytes. The file is the caller's to close, and not verified. The error wraps
+// [errdef.ErrNotFound] or [errdef.ErrInvalidDigest].
+func (s *Store) Blob(ctx context.Context, dgst digest.Digest) (*os.File, int64, error) {
+	f, size, err := s.openBlob(ctx, dgst)
+	if err != nil {
+		return nil, 0, fmt.Errorf("open blob %s: %w", dgst, err)
+	}
+	return f, size, nil
+}
+
+func (s *Store) openBlob(ctx context.Context, dgst digest.Digest) (*os.File, int64, error) {
+	root, err := s.root(ctx)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close()
+	return openBlob(root, dgst)
+}
+
 // Exists reports whether the store has a blob of desc's digest and size; a
-// blob of another size was torn by a power loss and counts as absent. The
+// blob of another size was torn by a power loss and counts as absent. As the
+// caller may now rely on the blob, [Store.GC] spares it for another hour. The
 // error wraps [errdef.ErrInvalidDigest].
 func (s *Store) Exists(ctx context.Context, desc v1.Descriptor) (bool, error) {
 	f, err := s.Fetch(ctx, desc)
@@ -54,7 +70,8 @@ func (s *Store) Exists(ctx context.Context, desc v1.Descriptor) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return true, f.Close()
+	f.Close()
+	return s.renew(ctx, desc.Digest)
 }
 
 // Push stores the bytes of r as the blob of desc. It reads no further than one
@@ -91,7 +108,7 @@ func (s *Store) push(ctx context.Context, desc v1.Descriptor, r io.Reader) error
 		return err
 	}
 	defer root.Close()
-	s.sweep.Do(func() { removeLeftovers(root) })
+	s.sweep(root)
 	if err := makeDir(root, path.Dir(name)); err != nil {
 		return err
 	}

@@ -27,11 +27,15 @@ const (
 	dirPerm  = 0o777
 )
 
-// tempPrefix begins the names of temporary files in stateDir.
-const tempPrefix = stateDir + "/tmp-"
+// The names of files in stateDir begin with these: of temporary files, which
+// belong to one process, and of uploads, which nobody holds.
+const (
+	tempPrefix   = stateDir + "/tmp-"
+	uploadPrefix = stateDir + "/upload-"
+)
 
-// maxTempAge is how long a temporary file may go without a write before it
-// counts as left by a killed process.
+// maxTempAge is how long one of them may go without a write before it counts
+// as left by a killed process, or by a client that is gone.
 const maxTempAge = 24 * time.Hour
 
 var errNotRegular = errors.New("not a regular file")
@@ -217,8 +221,19 @@ func makeLockFile(root *os.Root) error {
 	return nil
 }
 
-// removeLeftovers removes temporary files of processes long dead. It is a
-// courtesy: what it cannot remove stays.
+// sweepInterval is how often a store looks for leftovers, which are a day old.
+const sweepInterval = time.Hour
+
+// sweep removes leftovers now and then.
+func (s *Store) sweep(root *os.Root) {
+	last, now := s.swept.Load(), time.Now()
+	if now.Sub(time.Unix(last, 0)) > sweepInterval && s.swept.CompareAndSwap(last, now.Unix()) {
+		removeLeftovers(root)
+	}
+}
+
+// removeLeftovers removes temporary files of processes long dead, and uploads
+// that nobody went on with. It is a courtesy: what it cannot remove stays.
 func removeLeftovers(root *os.Root) {
 	d, err := root.Open(stateDir)
 	if err != nil {
@@ -228,7 +243,7 @@ func removeLeftovers(root *os.Root) {
 	names, _ := d.Readdirnames(-1)
 	for _, name := range names {
 		name = path.Join(stateDir, name)
-		if !strings.HasPrefix(name, tempPrefix) {
+		if !strings.HasPrefix(name, tempPrefix) && !strings.HasPrefix(name, uploadPrefix) {
 			continue
 		}
 		if info, err := root.Lstat(name); err == nil && time.Since(info.ModTime()) > maxTempAge {

@@ -5,7 +5,8 @@
 // [Open] takes a layout that is there, [Create] also one that is yet to be
 // made. A [Store] is an oras-go target: blobs go in with [Store.Push] and come
 // out with [Store.Fetch]; [Store.Tag] names a manifest, [Store.Resolve] finds
-// it again.
+// it again. What a registry needs beside these is here too: [Store.PushManifest],
+// [Upload], [Store.Mount], [Store.Referrers], [Store.Delete] and [Store.GC].
 //
 // # What it promises
 //
@@ -14,7 +15,8 @@
 // lock, and replaced by a rename: a reader sees the old tags or the new ones,
 // and a tag that Tag has acknowledged is never lost to another process that
 // tags at the same time. Members of index.json that this package does not know
-// survive.
+// survive. Nothing is freed that a writer, of whatever process, found or pushed
+// within the last hour.
 //
 // Locks bind only those who take them: a tool that rewrites index.json without
 // this package's lock can still undo a tag written meanwhile.
@@ -29,11 +31,11 @@
 // # On disk
 //
 // Beside the files of the specification a store keeps the directory
-// .galley-layout, with the lock and with blobs that are still being written.
+// .galley-layout, with the lock and with blobs and uploads that are not complete.
 // The specification lets tools add files, and on the top level no tool takes
 // them for blobs; it is on the same file system as the blobs, so that a rename
-// is enough to finish one. What killed processes leave there is removed by a
-// later Push when it is a day old.
+// is enough to finish one. What killed processes and lost clients leave there is
+// removed by a later Push, upload or GC when it is a day old.
 //
 // [OCI image layout]: https://github.com/opencontainers/image-spec/blob/v1.1.1/image-layout.md
 package layout
@@ -48,7 +50,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
+	"sync/atomic"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
@@ -84,7 +86,7 @@ const maxMark = 64 << 10
 type Store struct {
 	dir   string
 	busy  chan struct{} // held while this store waits for or has the file lock
-	sweep sync.Once     // once per store is enough: leftovers are a day old
+	swept atomic.Int64  // when leftovers were last looked for, in Unix seconds
 }
 
 var (
@@ -92,6 +94,9 @@ var (
 	_ content.TagResolver = (*Store)(nil)
 	_ content.Untagger    = (*Store)(nil)
 	_ registry.TagLister  = (*Store)(nil)
+
+	_ content.Deleter         = (*Store)(nil)
+	_ registry.ReferrerLister = (*Store)(nil)
 )
 
 // Open returns the store of the layout in dir. The error wraps

@@ -113,13 +113,24 @@ func manifestType(data []byte) string {
 // [errdef.ErrSizeExceedsLimit] when index.json would grow too large, and
 // [ErrCorrupt] when it is broken: it is not overwritten then.
 func (s *Store) Tag(ctx context.Context, desc v1.Descriptor, reference string) error {
-	if err := s.tag(ctx, desc, reference); err != nil {
+	err := s.tag(ctx, desc, reference, func() error { return s.stored(ctx, desc) })
+	if err != nil {
 		return fmt.Errorf("tag %s as %q: %w", desc.Digest, reference, err)
 	}
 	return nil
 }
 
-func (s *Store) tag(ctx context.Context, desc v1.Descriptor, reference string) error {
+// stored is Exists for those who want to know why not.
+func (s *Store) stored(ctx context.Context, desc v1.Descriptor) error {
+	f, err := s.Fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// tag is Tag of what the function check finds no fault with.
+func (s *Store) tag(ctx context.Context, desc v1.Descriptor, reference string, check func() error) error {
 	name := reference
 	if reference == desc.Digest.String() {
 		name = ""
@@ -129,11 +140,9 @@ func (s *Store) tag(ctx context.Context, desc v1.Descriptor, reference string) e
 	if desc.MediaType == "" {
 		return fmt.Errorf("%q: %w", desc.MediaType, errdef.ErrInvalidMediaType)
 	}
-	f, err := s.Fetch(ctx, desc) // rather than Exists, which does not say why not
-	if err != nil {
+	if err := check(); err != nil {
 		return err
 	}
-	f.Close()
 	// Asked without the lock first: a tag that is right needs no write access.
 	if same, err := s.tagged(ctx, desc, name); err != nil || same {
 		return err
@@ -143,6 +152,10 @@ func (s *Store) tag(ctx context.Context, desc v1.Descriptor, reference string) e
 		return err
 	}
 	return s.update(ctx, func(entries []entry) ([]entry, error) {
+		// Again, because only under the lock nothing is deleted meanwhile.
+		if err := check(); err != nil {
+			return nil, err
+		}
 		if name == "" {
 			// In place of one that says something else of the same manifest.
 			entries = slices.DeleteFunc(entries, func(e entry) bool {
@@ -267,6 +280,11 @@ func (s *Store) rewrite(ctx context.Context, root *os.Root, change func([]entry)
 		return err
 	}
 	defer unlock()
+	return rewriteLocked(root, change)
+}
+
+// rewriteLocked is rewrite for those who have the lock.
+func rewriteLocked(root *os.Root, change func([]entry) ([]entry, error)) error {
 	x, err := readIndex(root)
 	if err != nil {
 		return err
