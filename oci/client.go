@@ -172,11 +172,11 @@ func isLoopback(host string) bool {
 	return name == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
-// The bounds of a tag listing. Registries allow pages of 1000 tags, some not
+// The bounds of a listing. Registries allow pages of 1000 tags, some not
 // more; a listing that never ends is cut.
 const (
-	tagPage     = 1000
-	maxTagPages = 100
+	tagPage  = 1000
+	maxPages = 100
 )
 
 // repository returns r's repository in its registry. A writer asks for push
@@ -188,7 +188,7 @@ func (c *Client) repository(r Reference, write bool) *remote.Repository {
 		Reference:       ref,
 		PlainHTTP:       c.plainHTTP(r.Registry),
 		TagListPageSize: tagPage,
-		TagListMaxPages: maxTagPages,
+		TagListMaxPages: maxPages, ReferrerListMaxPages: maxPages,
 		SkipReferrersGC: true,
 	}
 }

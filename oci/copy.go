@@ -7,6 +7,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2"
 	"oras.land/oras-go/v2/content"
@@ -25,6 +26,9 @@ type CopyOptions struct {
 	Tags []string
 	// MountFrom is a repository of the target's registry that has the blobs.
 	MountFrom string
+	// Referrers copies what refers to the root too, as signatures and records
+	// of promotions do, and what refers to that. [Copy] by itself does not.
+	Referrers bool
 	// Concurrency is how many blobs move at once; 0: 5.
 	Concurrency int
 	Progress    Progress
@@ -34,40 +38,76 @@ type CopyOptions struct {
 // is the one way by which anything enters a target. Blobs that dst has are not
 // moved.
 func Copy(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, o CopyOptions) error {
-	opts := oras.CopyGraphOptions{
-		Concurrency: cmpOr(o.Concurrency, 5),
-		PreCopy: func(_ context.Context, d v1.Descriptor) error {
-			if d.Digest == root.Digest && len(o.Tags) > 0 {
-				return oras.SkipNode // tagRoot puts it under its tags at once
-			}
-			o.Progress.emit(Event{Kind: Started, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
-			return nil
-		},
-		PostCopy: func(_ context.Context, d v1.Descriptor) error {
-			o.Progress.emit(Event{Kind: Done, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
-			return nil
-		},
-		OnCopySkipped: func(_ context.Context, d v1.Descriptor) error {
-			o.Progress.emit(Event{Kind: Skipped, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
-			return nil
-		},
-		OnMounted: func(_ context.Context, d v1.Descriptor) error {
-			o.Progress.emit(Event{Kind: Mounted, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
-			return nil
-		},
-	}
-	if o.MountFrom != "" {
-		opts.MountFrom = func(context.Context, v1.Descriptor) ([]string, error) { return []string{o.MountFrom}, nil }
-	}
+	opts := o.graph(func(d v1.Descriptor) bool {
+		return d.Digest == root.Digest && len(o.Tags) > 0 // tagRoot puts it under its tags at once
+	})
 	if err := oras.CopyGraph(ctx, &observed{src, o.Progress}, dst, root, opts); err != nil {
 		return err
 	}
 	return tagRoot(ctx, dst, src, root, o.Tags)
 }
 
+// copyGraphs copies several graphs as if they were one, so that what they
+// share moves once. A referrer comes after what it refers to.
+func copyGraphs(ctx context.Context, dst Target, src content.ReadOnlyStorage, roots []v1.Descriptor, o CopyOptions) error {
+	if len(roots) == 0 {
+		return nil
+	}
+	names := digest.Canonical.Digester()
+	for _, d := range roots {
+		io.WriteString(names.Hash(), d.Digest.String())
+	}
+	// An index that is nowhere, above them all.
+	all := v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: names.Digest()}
+	opts := o.graph(func(d v1.Descriptor) bool { return d.Digest == all.Digest })
+	opts.FindSuccessors = func(ctx context.Context, f content.Fetcher, d v1.Descriptor) ([]v1.Descriptor, error) {
+		if d.Digest == all.Digest {
+			return roots, nil
+		}
+		return content.Successors(ctx, f, d)
+	}
+	return oras.CopyGraph(ctx, &observed{src, o.Progress}, dst, all, opts)
+}
+
+// graph returns the options of a copy that leaves out what skip says, but not
+// what is below it.
+func (o CopyOptions) graph(skip func(v1.Descriptor) bool) oras.CopyGraphOptions {
+	report := func(kind EventKind) func(context.Context, v1.Descriptor) error {
+		return func(_ context.Context, d v1.Descriptor) error {
+			o.Progress.emit(Event{Kind: kind, Descriptor: d, Name: d.Annotations[v1.AnnotationTitle]})
+			return nil
+		}
+	}
+	started := report(Started)
+	opts := oras.CopyGraphOptions{
+		Concurrency: cmpOr(o.Concurrency, DefaultConcurrency),
+		PreCopy: func(ctx context.Context, d v1.Descriptor) error {
+			if skip(d) {
+				return oras.SkipNode
+			}
+			return started(ctx, d)
+		},
+		PostCopy:      report(Done),
+		OnCopySkipped: report(Skipped),
+		OnMounted:     report(Mounted),
+	}
+	if o.MountFrom != "" {
+		opts.MountFrom = func(context.Context, v1.Descriptor) ([]string, error) { return []string{o.MountFrom}, nil }
+	}
+	return opts
+}
+
 // tagRoot puts the root under each tag: one request a tag where the target can
-// push by reference.
+// push by reference. Then the target is as it should be.
 func tagRoot(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, tags []string) error {
+	if err := putTags(ctx, dst, src, root, tags); err != nil || len(tags) == 0 {
+		return err
+	}
+	return flush(ctx, dst)
+}
+
+// putTags is tagRoot for one root of several.
+func putTags(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, tags []string) error {
 	if len(tags) == 0 {
 		return nil
 	}
@@ -190,19 +230,34 @@ func CopyReference(ctx context.Context, dst, src Target, reference string, rules
 		return d, err
 	}
 	o.Tags = slices.DeleteFunc(slices.Clone(o.Tags), func(tag string) bool { return have[tag].Digest == d.Digest })
-	if len(o.Tags) == 0 && len(have) > 0 {
-		return d, nil // every tag is where it belongs, so its graph is complete
-	}
-	if err := Copy(ctx, dst, &memo{src, d, doc}, d, o); err != nil {
-		return d, err
-	}
-	if len(have)+len(o.Tags) == 0 {
-		// A layout lists what has no tag too.
-		if _, ok := dst.(registry.ReferencePusher); !ok {
-			err = dst.Tag(ctx, d, d.Digest.String())
+	from := &memo{src, d, doc}
+	if o.Referrers {
+		if err := copyReferrers(ctx, dst, src, from, d, o); err != nil {
+			return d, err
 		}
 	}
-	return d, err
+	if len(o.Tags) == 0 && len(have) > 0 { // every tag is where it belongs, so its graph is complete
+		return d, flush(ctx, dst)
+	}
+	if err := Copy(ctx, dst, from, d, o); err != nil {
+		return d, err
+	}
+	if len(have)+len(o.Tags) > 0 {
+		return d, nil
+	}
+	if err := list(ctx, dst, d); err != nil {
+		return d, err
+	}
+	return d, flush(ctx, dst)
+}
+
+// list sees to it that a layout lists a manifest that has no tag: what is not
+// listed is garbage there.
+func list(ctx context.Context, dst Target, d v1.Descriptor) error {
+	if _, ok := dst.(registry.ReferencePusher); ok {
+		return nil
+	}
+	return dst.Tag(ctx, d, d.Digest.String())
 }
 
 // FromSource reports whether an error of a copy arose where it read, not where

@@ -146,7 +146,7 @@ func (c *Client) classify(e *Error, r Reference) (detail string, kind error) {
 		if c.factsOf(e.Host, r).webPages.Load() {
 			return e.Host + " answers with web pages: it is not a registry", ErrNotRegistry
 		}
-		return missing(r, text(e)), ErrNotFound
+		return notThere(r, text(e)), ErrNotFound
 	case errors.Is(err, content.ErrMismatchedDigest), errors.Is(err, content.ErrTrailingData),
 		errors.Is(err, content.ErrInvalidDescriptorSize), errors.Is(err, io.ErrUnexpectedEOF):
 		return text(e), ErrCorrupt
@@ -160,8 +160,8 @@ func isBadContent(err error) bool {
 		errors.Is(err, manifest.ErrUnsafePath)
 }
 
-// missing names what was not found, where the cause says no more than that.
-func missing(r Reference, text string) string {
+// notThere names what was not found, where the cause says no more than that.
+func notThere(r Reference, text string) string {
 	switch {
 	case text != errdef.ErrNotFound.Error():
 		return text

@@ -40,7 +40,7 @@ func (k Kind) String() string {
 type Reference struct {
 	Kind       Kind
 	Registry   string        // host[:port] in lower case; of kind Registry only
-	Path       string        // the layout's directory as it was typed; of kind Layout only
+	Path       string        // the layout's directory or .tar file as it was typed; of kind Layout only
 	Repository string        // of kinds Registry and Local
 	Tag        string        // "" when there is none
 	Digest     digest.Digest // "" when there is none; wins over Tag
@@ -85,6 +85,11 @@ func (r Reference) At(d digest.Digest) Reference {
 func (r Reference) WithTag(tag string) Reference {
 	r.Tag, r.Digest = tag, ""
 	return r
+}
+
+// isTar reports whether the reference is to a layout in a tar file.
+func (r Reference) isTar() bool {
+	return r.Kind == Layout && strings.HasSuffix(strings.ToLower(r.Path), ".tar")
 }
 
 // TagOrDigest returns what to resolve in the repository: the digest, else the
@@ -132,7 +137,7 @@ func ParseReference(s string) (Reference, error) { return Parser{}.Parse(s) }
 //
 //	HOST[:PORT]/REPOSITORY   a registry: a slash, and before it a dot, a colon or "localhost"
 //	NAME, local/REPOSITORY   the local registry
-//	oci:PATH                 an OCI layout directory
+//	oci:PATH                 an OCI layout: a directory, or a file if PATH ends in .tar
 //	:TAG, @DIGEST            the project's repository
 //
 // Docker's two short forms of Docker Hub are completed as docker does:

@@ -84,6 +84,8 @@ var goodReferences = []struct {
 	{"oci:/data/@team/a:b/My Models:v1", layoutRef("/data/@team/a:b/My Models", "v1"), ""},
 	{"oci:.:v1", layoutRef(".", "v1"), ""},
 	{"oci:model.tar.d:v1", layoutRef("model.tar.d", "v1"), ""},
+	{"oci:models.tar:v1", layoutRef("models.tar", "v1"), ""},
+	{"oci:/srv/MODELS.TAR", layoutRef("/srv/MODELS.TAR", ""), ""},
 
 	// The project's repository.
 	{":production", registryRef("ghcr.io", "acme/fraud", "production"), "ghcr.io/acme/fraud:production"},
@@ -184,8 +186,6 @@ var badReferences = []struct {
 	// Layouts.
 	{"oci:", "path", `reference "oci:": path is missing`, nil},
 	{"oci::v1", "path", `reference "oci::v1": path is missing`, nil},
-	{"oci:models.tar:v1", "path", `reference "oci:models.tar:v1": path "models.tar" is a tar file: only directories can be opened`, nil},
-	{"oci:/srv/MODELS.TAR", "path", `reference "oci:/srv/MODELS.TAR": path "/srv/MODELS.TAR" is a tar file: only directories can be opened`, nil},
 	{"oci: models:v1", "path", `reference "oci: models:v1": path starts or ends with white space`, nil},
 	{"oci:models:", "tag", `reference "oci:models:": tag is empty`, nil},
 	{"oci:models:v1:v2", "tag", `reference "oci:models:v1:v2": tag "v1:v2" holds ':'`, []string{"oci:models:v1-v2"}},

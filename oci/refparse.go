@@ -129,8 +129,6 @@ func parseLayout(s string) (Reference, suffix, *ReferenceError) {
 		why = "is missing"
 	case strings.TrimSpace(path) != path:
 		why = "starts or ends with white space"
-	case strings.HasSuffix(strings.ToLower(path), ".tar"):
-		why = fmt.Sprintf("%q is a tar file: only directories can be opened", path)
 	default:
 		return Reference{Kind: Layout, Path: path}, v, nil
 	}

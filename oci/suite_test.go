@@ -34,6 +34,9 @@ func TestTargets(t *testing.T) {
 	t.Run("layout", func(t *testing.T) {
 		ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, "oci:"+t.TempDir()+"/layout") })
 	})
+	t.Run("tar", func(t *testing.T) {
+		ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, "oci:"+t.TempDir()+"/layout.tar") })
+	})
 	t.Run("local registry", func(t *testing.T) {
 		ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, "local/ml/fraud") })
 	})
@@ -42,6 +45,16 @@ func TestTargets(t *testing.T) {
 		t.Cleanup(r.Close)
 		ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, r.Host+"/"+fresh()) })
 	})
+	for _, quirk := range []ocitest.Fault{
+		ocitest.NoReferrers, ocitest.NoFilter, ocitest.NoLink, ocitest.PageCap, ocitest.NoDigest,
+	} {
+		t.Run(string(quirk), func(t *testing.T) {
+			r := ocitest.NewRegistry()
+			t.Cleanup(r.Close)
+			r.Misbehave(quirk)
+			ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, r.Host+"/"+fresh()) })
+		})
+	}
 	if host := os.Getenv("GALLEY_TEST_REGISTRY"); host != "" {
 		t.Run(host, func(t *testing.T) {
 			ocitest.Suite(t, func(t *testing.T) oci.Target { return open(t, host+"/"+fresh()) })

@@ -65,20 +65,16 @@ type TagRules struct {
 // Between this check and the write another writer may come: registries have no
 // compare-and-swap.
 func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have map[string]v1.Descriptor, want digest.Digest) error {
-	pattern := r.Versions
-	if pattern == "" {
-		pattern = DefaultVersions
-	}
-	versions, err := regexp.Compile(pattern)
+	fixed, err := r.fixed()
 	if err != nil {
-		return fmt.Errorf("versions %q: %w", pattern, err)
+		return err
 	}
 	for _, tag := range tags {
 		if historyTag().MatchString(tag) {
 			return &HistoryTagError{tag}
 		}
 		d, ok := have[tag]
-		if !ok || d.Digest == want || !versions.MatchString(tag) && !isContentTag(tag) {
+		if !ok || d.Digest == want || !fixed(tag) {
 			continue
 		}
 		e := &TakenError{Tag: tag, Have: d.Digest, Want: want}
@@ -88,6 +84,21 @@ func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have 
 		return errors.Join(e, err)
 	}
 	return nil
+}
+
+// fixed returns what tells the tags that never move.
+func (r TagRules) fixed() (func(tag string) bool, error) {
+	pattern := r.Versions
+	if pattern == "" {
+		pattern = DefaultVersions
+	}
+	versions, err := regexp.Compile(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("versions %q: %w", pattern, err)
+	}
+	return func(tag string) bool {
+		return versions.MatchString(tag) || isContentTag(tag) || historyTag().MatchString(tag)
+	}, nil
 }
 
 func isContentTag(tag string) bool {
@@ -122,7 +133,7 @@ func nextFree(ctx context.Context, t Target, tag string) (string, error) {
 	if err != nil {
 		return "", nil // no number that could be counted up
 	}
-	tags, err := validTags(ctx, t)
+	tags, err := allTags(ctx, t)
 	if err != nil {
 		return "", err
 	}
@@ -138,19 +149,30 @@ func nextFree(ctx context.Context, t Target, tag string) (string, error) {
 	}
 }
 
-// validTags lists the tags of t. What is no tag by the specification is left
-// out, whatever the registry says.
-func validTags(ctx context.Context, t Target) ([]string, error) {
-	tags, err := registry.Tags(ctx, t)
-	if err != nil {
-		return nil, err
+// allTags lists the tags of t. A registry that ends a full page without a link
+// to the next one is asked for what comes after; names that are no tags are
+// left out.
+func allTags(ctx context.Context, t Target) ([]string, error) {
+	var tags []string
+	for page := 1; ; page++ {
+		before, last := len(tags), ""
+		if before > 0 {
+			last = tags[before-1]
+		}
+		err := t.Tags(ctx, last, func(page []string) error {
+			tags = append(tags, page...)
+			return nil
+		})
+		_, isRegistry := t.(registry.ReferencePusher)
+		if got := len(tags) - before; err != nil || !isRegistry || got == 0 || got%tagPage != 0 || page == maxPages {
+			return slices.DeleteFunc(tags, func(tag string) bool { return tagFault(tag, tag) != nil }), err
+		}
 	}
-	return slices.DeleteFunc(tags, func(tag string) bool { return tagFault("", tag) != nil }), nil
 }
 
 // NearestTags returns up to five tags of t that look most like tag.
 func NearestTags(ctx context.Context, t Target, tag string) ([]string, error) {
-	tags, err := validTags(ctx, t)
+	tags, err := allTags(ctx, t)
 	if err != nil {
 		return nil, err
 	}

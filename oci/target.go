@@ -29,6 +29,7 @@ type Target interface {
 var (
 	_ Target = (*remote.Repository)(nil)
 	_ Target = (*layout.Store)(nil)
+	_ Target = (*layout.Archive)(nil)
 )
 
 // Open returns the repository of r for reading. For a registry it sends no
@@ -37,6 +38,9 @@ var (
 func (c *Client) Open(_ context.Context, r Reference) (Target, error) {
 	if r.Kind == Registry {
 		return c.repository(r, false), nil
+	}
+	if r.isTar() {
+		return archive(r, "open", layout.OpenArchive)
 	}
 	dir, err := c.Dir(r)
 	if err != nil {
@@ -65,6 +69,9 @@ func (c *Client) Create(_ context.Context, r Reference) (Target, error) {
 	if r.Kind == Registry {
 		return c.repository(r, true), nil
 	}
+	if r.isTar() {
+		return archive(r, "create", layout.CreateArchive)
+	}
 	dir, err := c.Dir(r)
 	if err != nil {
 		return nil, err
@@ -76,13 +83,33 @@ func (c *Client) Create(_ context.Context, r Reference) (Target, error) {
 	return store, nil
 }
 
+// archive opens a layout in a tar file.
+func archive(r Reference, op string, open func(string) (*layout.Archive, error)) (Target, error) {
+	a, err := open(r.Path)
+	switch {
+	case err == nil:
+		return a, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, &Error{Op: op, Ref: r.String(), Kind: ErrNotFound, Err: err, Detail: fmt.Sprintf("no file %q", r.Path)}
+	}
+	return nil, &Error{Op: op, Ref: r.String(), Detail: clean(err.Error()), Err: err}
+}
+
+// flush makes a target that gathers what is written carry it out.
+func flush(ctx context.Context, t Target) error {
+	if f, ok := t.(interface{ Flush(context.Context) error }); ok {
+		return f.Flush(ctx)
+	}
+	return nil
+}
+
 // repositoryDir is the layout's directory in a repository's. No repository
 // component starts with an underscore, so that the layouts of "ml" and
 // "ml/blobs" cannot collide.
 const repositoryDir = "_oci"
 
-// Dir returns the directory of the layout that r, of kind [Local] or [Layout],
-// names. It need not exist.
+// Dir returns the directory, or the .tar file, of the layout that r, of kind
+// [Local] or [Layout], names. It need not exist.
 func (c *Client) Dir(r Reference) (string, error) {
 	switch r.Kind {
 	case Layout:

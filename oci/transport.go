@@ -69,7 +69,7 @@ func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
 		TLSHandshakeTimeout: 10 * time.Second,
 		// A custom TLS configuration turns HTTP/2 off unless asked for.
 		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: concurrency,
+		MaxIdleConnsPerHost: 2 * concurrency, // as many as List keeps busy
 		IdleConnTimeout:     90 * time.Second,
 		// Registries on object storage move an upload of some GB before
 		// they answer its last request.

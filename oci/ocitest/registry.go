@@ -30,6 +30,7 @@ type Registry struct {
 
 	mu       sync.Mutex
 	requests []string
+	limited  map[string]bool // requests that were answered with 429 since the last call of Misbehave
 }
 
 // Fault is a way to misbehave, on every request it concerns.
@@ -55,18 +56,50 @@ const (
 	CutPut       Fault = "cut-put"    // cuts the connection in an upload
 	HugeManifest Fault = "huge"       // a manifest of 100 MB
 	Immutable    Fault = "immutable"  // answers 409 to every manifest
+	RateLimit    Fault = "429"        // answers the first of equal requests with 429
 )
+
+// Quirks: what registries in use do or leave out.
+const (
+	NoReferrers Fault = "no-referrers" // has no referrers API
+	NoFilter    Fault = "no-filter"    // does not filter referrers
+	NoLink      Fault = "no-link"      // ends a page of tags without a link to the next
+	PageCap     Fault = "page-cap"     // refuses pages of more than 1000 tags
+	NoDigest    Fault = "no-digest"    // leaves Docker-Content-Digest out when a tag is fetched
+	DigestOnly  Fault = "digest-only"  // deletes by digest, not by tag
+	NoDelete    Fault = "no-delete"    // deletes nothing
+)
+
+// quirks are those that the server knows itself.
+var quirks = map[Fault]*ociserver.Options{
+	NoReferrers: {DisableReferrersAPI: true},
+	NoFilter:    {DisableReferrersFiltering: true},
+	NoLink:      {OmitLinkHeaderFromResponses: true},
+	PageCap:     {MaxListPageSize: 1000},
+	NoDigest:    {OmitDigestFromTagGetResponse: true},
+}
 
 // NewRegistry starts a registry on loopback; the caller closes it.
 func NewRegistry() *Registry {
 	r := &Registry{stalled: make(chan struct{}, 1000), closed: make(chan struct{})}
 	r.fault.Store(None)
 	r.resume.Store(make(chan struct{}))
-	next := ociserver.New(ocimem.New(), nil)
+	content := ocimem.New()
+	next, quirky := ociserver.New(content, nil), make(map[Fault]http.Handler)
+	for f, o := range quirks {
+		quirky[f] = ociserver.New(content, o)
+	}
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.requests = append(r.requests, req.Method+" "+req.URL.Path)
 		r.mu.Unlock()
+		if h, ok := quirky[r.fault.Load().(Fault)]; ok {
+			if r.fault.Load() == NoReferrers {
+				w = &noSubject{w} // which the server sends all the same
+			}
+			h.ServeHTTP(w, req)
+			return
+		}
 		r.serve(w, req, next)
 	}))
 	r.Host = strings.TrimPrefix(r.server.URL, "http://")
@@ -85,6 +118,9 @@ func (r *Registry) Misbehave(f Fault) {
 	for len(r.stalled) > 0 {
 		<-r.stalled
 	}
+	r.mu.Lock()
+	r.limited = make(map[string]bool)
+	r.mu.Unlock()
 	r.fault.Store(f)
 	close(r.resume.Swap(make(chan struct{})).(chan struct{}))
 }
@@ -123,6 +159,11 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, next http.Han
 		fail(w, http.StatusBadRequest, "MANIFEST_INVALID")
 	case f == Immutable && tag:
 		fail(w, http.StatusConflict, "DENIED")
+	case f == RateLimit && r.limit(req):
+		w.Header().Set("Retry-After", "0")
+		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS")
+	case req.Method == http.MethodDelete && (f == NoDelete || f == DigestOnly && !strings.Contains(req.URL.Path, ":")):
+		fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
 	case f == HugeManifest && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/"):
 		hugeManifest(w)
 	case (f == StallPut || f == CutPut) && upload:
@@ -143,6 +184,16 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, next http.Han
 		}
 		next.ServeHTTP(w, req)
 	}
+}
+
+// limit reports whether no request like this one has come yet.
+func (r *Registry) limit(req *http.Request) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	key := req.Method + " " + req.URL.Path
+	first := !r.limited[key]
+	r.limited[key] = true
+	return first
 }
 
 func loggedIn(req *http.Request) bool {
@@ -217,4 +268,13 @@ func (l *lying) WriteHeader(status int) {
 		l.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
 	}
 	l.ResponseWriter.WriteHeader(status)
+}
+
+// noSubject leaves out the header by which a registry says that it has listed
+// a referrer.
+type noSubject struct{ http.ResponseWriter }
+
+func (n *noSubject) WriteHeader(status int) {
+	n.Header().Del("OCI-Subject")
+	n.ResponseWriter.WriteHeader(status)
 }
