@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -9,27 +13,39 @@ import (
 	"galley/oci"
 )
 
+// copyFlags say how much of the source is copied.
+type copyFlags struct{ referrers, allTags bool }
+
 func (a *app) copyCmd() *cobra.Command {
+	var f copyFlags
 	cmd := &cobra.Command{
 		Use:   "cp SOURCE TARGET",
 		Short: "Copy an artifact between registries and layouts",
 		Long: `Cp copies an artifact, or anything else in a registry, with everything below it.
 The digest stays the same. Tags move last; a version tag that names something
 else is not moved (checking and writing are two requests, for registries have no
-compare-and-swap). Without a tag, the target gets the source's.`,
+compare-and-swap). Without a tag, the target gets the source's.
+
+With --all-tags it copies whole repositories: a version tag that names something
+else in the target is a conflict, which is told at the end; the rest is copied.
+A layout may be a directory or a .tar file, which is written anew as a whole.`,
 		Example: `  galley cp oci:outbox:v42 ghcr.io/acme/fraud-detector:v42
+  galley cp -r ghcr.io/acme/fraud-detector:v42 oci:/media/usb/fraud.tar
+  galley cp --all-tags ghcr.io/acme/fraud-detector registry.example.com/models/fraud
   galley cp ghcr.io/acme/fraud-detector:v42 registry.example.com/models/fraud:v42,candidate`,
 		GroupID: groupMake,
 		Args:    exactly("SOURCE", "TARGET"),
-		RunE:    func(cmd *cobra.Command, args []string) error { return a.copy(cmd.Context(), args[0], args[1]) },
+		RunE:    func(cmd *cobra.Command, args []string) error { return a.copy(cmd.Context(), args[0], args[1], f) },
 	}
+	cmd.Flags().BoolVarP(&f.referrers, "recursive", "r", false, "copy what refers to it, too: signatures, records of promotions")
+	cmd.Flags().BoolVar(&f.allTags, "all-tags", false, "copy every tag of a repository")
 	a.registryFlags(cmd.Flags())
 	a.concurrencyFlag(cmd.Flags())
 	a.formatFlag(cmd.Flags())
 	return cmd
 }
 
-func (a *app) copy(ctx context.Context, from, to string) error {
+func (a *app) copy(ctx context.Context, from, to string, f copyFlags) error {
 	if err := a.checkFormat(); err != nil {
 		return err
 	}
@@ -41,6 +57,9 @@ func (a *app) copy(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
+	if f.allTags && (len(tags) > 0 || src.ref.Name() != src.ref.String()) {
+		return &usageError{msg: "--all-tags copies repositories: name them without tag and digest", hint: "galley cp --all-tags " + src.ref.Name() + " " + dst.ref.Name()}
+	}
 	if len(tags) == 0 && src.ref.Digest == "" {
 		tags = []string{src.ref.TagOrDigest()}
 	}
@@ -48,12 +67,21 @@ func (a *app) copy(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	o := oci.CopyOptions{Tags: tags, Concurrency: a.flags.concurrency}
+	o := oci.CopyOptions{Tags: tags, Referrers: f.referrers, Concurrency: a.flags.concurrency}
 	if src.ref.Kind == oci.Registry && src.ref.Registry == dst.ref.Registry && src.ref.Repository != dst.ref.Repository {
 		o.MountFrom = src.ref.Repository
 	}
 	progress, stop := a.progress()
 	o.Progress = progress
+	if f.allTags {
+		o.Tags = nil
+		done, err := oci.CopyAll(ctx, dst.Target, src.Target, rules, o)
+		stop()
+		if err != nil {
+			return a.copyFailed(ctx, dst, src, "copy", err)
+		}
+		return a.copiedAll(src, dst, done)
+	}
 	root, err := oci.CopyReference(ctx, dst.Target, src.Target, src.ref.TagOrDigest(), rules, o)
 	stop()
 	if err != nil {
@@ -65,6 +93,36 @@ func (a *app) copy(ctx context.Context, from, to string) error {
 		a.note("copied %s to %s", src.ref, dst.ref.At(root.Digest))
 	}
 	return a.answer(dst.ref.At(root.Digest), tags)
+}
+
+// copiedAll answers with one reference for every artifact, in the order of its
+// first tag, and ends in the conflicts.
+func (a *app) copiedAll(src, dst *place, done *oci.CopiedTags) error {
+	answers := []*written{}
+	byDigest := make(map[string]*written)
+	for _, tag := range slices.Sorted(maps.Keys(done.Tags)) {
+		if slices.ContainsFunc(done.Conflicts, func(e *oci.TakenError) bool { return e.Tag == tag }) {
+			continue
+		}
+		ref := dst.ref.At(done.Tags[tag].Digest)
+		w := byDigest[ref.String()]
+		if w == nil {
+			w = &written{Reference: ref.String(), Digest: ref.Digest.String()}
+			byDigest[w.Reference] = w
+			answers = append(answers, w)
+		}
+		w.Tags = append(w.Tags, tag)
+	}
+	a.note("copied %s of %s from %s to %s", plural(len(done.Written), "tag"), plural(len(done.Tags), "tag"), src.ref, dst.ref)
+	var text strings.Builder
+	for _, w := range answers {
+		text.WriteString(w.Reference + "\n")
+	}
+	err := a.show(answers, text.String())
+	for _, e := range done.Conflicts {
+		err = errors.Join(err, fmt.Errorf("copy %s: %w", dst.ref, e))
+	}
+	return err
 }
 
 func (a *app) tagCmd() *cobra.Command {

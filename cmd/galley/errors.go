@@ -83,13 +83,18 @@ func exitCode(err error) int {
 	switch {
 	case as[*interruptedError](err):
 		return exitInterrupted
+	case as[*oci.MismatchError](err):
+		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
 		as[*project.NoModelError](err), as[*project.SeveralModelsError](err),
-		as[*training.AmbiguousError](err), errors.Is(err, manifest.ErrReserved):
+		as[*training.AmbiguousError](err), as[*oci.UnknownNameError](err), as[*oci.FilterError](err), as[*oci.UnknownFileError](err),
+		errors.Is(err, manifest.ErrReserved):
 		return exitUsage
 	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrForbidden):
 		return exitDenied
+	case as[*oci.SharedError](err), as[*oci.StageError](err):
+		return exitNo
 	case as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
 		return exitConflict
 	}
@@ -138,6 +143,12 @@ var hintTable = []func(error) []string{
 	hint(func(e *oci.LinkError) []string {
 		return []string{"galley pull REF -o DIR   # with a DIR below which there is no such link"}
 	}),
+	hint(func(e *oci.StageError) []string {
+		return []string{"move the stage first: galley tag REF " + e.Stage}
+	}),
+	hint(func(e *oci.NoDeleteError) []string {
+		return []string{"delete it in the registry's own interface, or allow deletion there", "distribution has REGISTRY_STORAGE_DELETE_ENABLED=true"}
+	}),
 	hint(func(e *project.NoModelError) []string {
 		return []string{"name it: galley push REF path/to/model.joblib", "or say in galley.yaml where it is: galley init"}
 	}),
@@ -154,6 +165,12 @@ var hintTable = []func(error) []string{
 	}),
 	hint(func(e *manifest.ChangedError) []string {
 		return []string{"wait until the training job has written " + e.Path + ", then push again"}
+	}),
+	hint(func(e *oci.MismatchError) []string {
+		if !as[*oci.InterruptedError](e) {
+			return nil
+		}
+		return []string{"galley verify " + shellWord(e.Subject) + "   # completes it"}
 	}),
 	hint(func(e *oci.CredentialsError) []string { return []string{"mend or remove the entry in " + e.File} }),
 	hint(registryHint),

@@ -93,6 +93,7 @@ func TestModules(t *testing.T) {
 	}
 	want := []string{
 		"cuelabs.dev/go/oci/ociregistry",
+		"github.com/expr-lang/expr",
 		"github.com/goccy/go-yaml",
 		"github.com/klauspost/compress",
 		"github.com/opencontainers/go-digest",
@@ -101,6 +102,7 @@ func TestModules(t *testing.T) {
 		"github.com/spf13/cobra",
 		"github.com/spf13/pflag",
 		"github.com/vbauerster/mpb/v8",
+		"golang.org/x/crypto",
 		"golang.org/x/sync",
 		"golang.org/x/term",
 		"oras.land/oras-go/v2",
@@ -116,7 +118,7 @@ func TestHelp(t *testing.T) {
 	root := a.rootCmd()
 	commands := 0
 	for _, c := range root.Commands() {
-		if c.Name() == "help" || c.Name() == "completion" {
+		if c.Name() == "help" || c.Name() == "completion" || c.IsAdditionalHelpTopicCommand() {
 			continue
 		}
 		commands++

@@ -277,18 +277,11 @@ func (c *card) json() cardJSON {
 		Reference: c.reference, Directory: c.directory, Installed: c.installed,
 		Digest: c.artifact.Root.Digest.String(), MediaType: c.artifact.Manifest.ArtifactType,
 		Name: i.Name, Version: i.Version, Trained: i.Trained, Created: i.Created, Revision: i.Revision, Source: i.Source,
-		Class: i.Class, Content: i.Content.String(), Metrics: make(map[string]any), Omitted: i.Omitted,
+		Class: i.Class, Content: i.Content.String(), Metrics: metricsJSON(i.Metrics), Omitted: i.Omitted,
 		Files: fileAnswers(c.artifact), Notes: c.artifact.Manifest.Annotations,
 	}
 	if i.Features >= 0 {
 		j.Features = &featuresJSON{i.Features, i.FeaturesDigest.String()}
-	}
-	for _, m := range i.Metrics {
-		if m.IsBool {
-			j.Metrics[m.Path] = m.Value != 0
-		} else {
-			j.Metrics[m.Path] = m.Value
-		}
 	}
 	return j
 }

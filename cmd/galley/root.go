@@ -88,10 +88,9 @@ In a project, without a flag:
 			}
 			return &usageError{msg: fmt.Sprintf("unknown command %q", args[0]), hint: "galley --help"}
 		},
-		RunE:              func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-		SilenceErrors:     true,
-		SilenceUsage:      true,
-		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceErrors: true,
+		SilenceUsage:  true,
 	}
 	root.SetIn(a.in)
 	root.SetOut(a.out)
@@ -108,11 +107,12 @@ In a project, without a flag:
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []*cobra.Command{
-		a.initCmd(), a.pushCmd(), a.pullCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(),
-		a.inspectCmd(), a.versionCmd(),
+		a.initCmd(), a.pushCmd(), a.pullCmd(), a.catCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(), a.serveCmd(),
+		a.inspectCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.manCmd(), a.versionCmd(),
 	} {
 		root.AddCommand(c)
 	}
+	root.AddCommand(topics()...)
 	f := root.PersistentFlags()
 	f.BoolVarP(&a.flags.quiet, "quiet", "q", false, "print the answer and errors only")
 	f.BoolVar(&a.flags.debug, "debug", false, "log requests to stderr")

@@ -39,14 +39,17 @@ func TestScript(t *testing.T) {
 		UpdateScripts:       *update,
 		RequireUniqueNames:  true,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"registry": registryCmd,
-			"stalled":  stalledCmd,
-			"requests": requestsCmd,
-			"exits":    exitsCmd,
-			"bytes":    bytesCmd,
-			"sed":      sedCmd,
-			"project":  projectCmd,
-			"hostile":  hostileCmd,
+			"registry":  registryCmd,
+			"stalled":   stalledCmd,
+			"requests":  requestsCmd,
+			"exits":     exitsCmd,
+			"bytes":     bytesCmd,
+			"sed":       sedCmd,
+			"project":   projectCmd,
+			"hostile":   hostileCmd,
+			"attach":    attachCmd,
+			"referrers": referrersCmd,
+			"serve":     serveCmd,
 		},
 	})
 }
@@ -77,6 +80,7 @@ func setup(env *testscript.Env) error {
 		env.Setenv("GIT_"+who+"_DATE", "2026-01-02T03:04:05Z")
 	}
 	env.Values[registries{}] = &registries{}
+	env.Values[serving{}] = new(server)
 	return nil
 }
 
@@ -107,11 +111,15 @@ func stalledCmd(ts *testscript.TestScript, _ bool, _ []string) {
 }
 
 // requestsCmd checks how many requests the registry got since the last call:
-// requests N.
+// requests [N].
 func requestsCmd(ts *testscript.TestScript, _ bool, args []string) {
+	got := ts.Value(registries{}).(*registries).last.Requests()
+	if len(args) == 0 {
+		return
+	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
-	if got := ts.Value(registries{}).(*registries).last.Requests(); len(got) != want {
+	if len(got) != want {
 		ts.Fatalf("%d requests; want %d:\n%s", len(got), want, strings.Join(got, "\n"))
 	}
 }
