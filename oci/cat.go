@@ -54,7 +54,11 @@ func Cat(ctx context.Context, m *Model, path string, w io.Writer, p Progress) er
 		}
 		files = append(files, inside...)
 	}
-	return &UnknownFileError{path, nearest.Words(path, files, 3), len(files)}
+	near := nearest.Words(path, files, 3)
+	if near == nil && len(files) <= 3 {
+		near = files
+	}
+	return &UnknownFileError{path, near, len(files)}
 }
 
 // catLayer writes the file at path to w if the layer has it, and returns the

@@ -21,9 +21,6 @@ import (
 	"galley/manifest"
 )
 
-// maxTags bounds the tags that are listed of one repository.
-const maxTags = 100_000
-
 // ListOptions say what [List] shows.
 type ListOptions struct {
 	// All lists the tags that record promotions too.
@@ -91,21 +88,11 @@ func List(ctx context.Context, t Target, o ListOptions) ([]Version, error) {
 	return versions, SortVersions(versions, "-trained", nil)
 }
 
-// listTags returns the tags of t, each once. Names that are no tags, which a
-// registry could use to steer a terminal or a request, are left out.
+// listTags returns the tags of t, each once, and those that record promotions
+// only if all are wanted.
 func listTags(ctx context.Context, t Target, all bool) ([]string, error) {
-	var tags []string
-	err := t.Tags(ctx, "", func(page []string) error {
-		for _, tag := range page {
-			if tagFault(tag, tag) == nil && (all || !historyTag().MatchString(tag)) {
-				tags = append(tags, tag)
-			}
-		}
-		if len(tags) > maxTags {
-			return fmt.Errorf("more than %d tags", maxTags)
-		}
-		return nil
-	})
+	tags, err := allTags(ctx, t)
+	tags = slices.DeleteFunc(tags, func(tag string) bool { return !all && historyTag().MatchString(tag) })
 	slices.Sort(tags)
 	return slices.Compact(tags), err
 }

@@ -149,9 +149,12 @@ func nextFree(ctx context.Context, t Target, tag string) (string, error) {
 	}
 }
 
+// maxTags bounds how many tags of a repository are listed.
+const maxTags = 100_000
+
 // allTags lists the tags of t. A registry that ends a full page without a link
-// to the next one is asked for what comes after; names that are no tags are
-// left out.
+// to the next one is asked for what comes after. Names that are no tags, which
+// a registry could use to steer a terminal or a request, are left out.
 func allTags(ctx context.Context, t Target) ([]string, error) {
 	var tags []string
 	for page := 1; ; page++ {
@@ -160,7 +163,9 @@ func allTags(ctx context.Context, t Target) ([]string, error) {
 			last = tags[before-1]
 		}
 		err := t.Tags(ctx, last, func(page []string) error {
-			tags = append(tags, page...)
+			if tags = append(tags, page...); len(tags) > maxTags {
+				return fmt.Errorf("more than %d tags", maxTags)
+			}
 			return nil
 		})
 		_, isRegistry := t.(registry.ReferencePusher)
