@@ -227,10 +227,12 @@ func (c *Client) Repositories(ctx context.Context) ([]Repository, error) {
 		all = append(all, c.describe(ctx, Reference{Kind: Local, Repository: parent}))
 		return cmp.Or(context.Cause(ctx), fs.SkipDir)
 	})
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, serr := os.Stat(c.o.LocalRoot); errors.Is(serr, fs.ErrNotExist) {
-			return nil, nil
-		}
+	info, serr := os.Stat(c.o.LocalRoot)
+	switch {
+	case errors.Is(serr, fs.ErrNotExist):
+		return nil, nil
+	case serr == nil && !info.IsDir():
+		err = fmt.Errorf("%s is not a directory", c.o.LocalRoot)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("list local registry: %w", err)

@@ -224,6 +224,10 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 	if err != nil {
 		return nil, fail(err)
 	}
+	var loop loops
+	if ast.Walk(&tree.Node, &loop); loop {
+		return nil, &FilterError{expression, "a filter does not loop over lists"}
+	}
 	used := make(nameSet)
 	ast.Walk(&tree.Node, joinNames{})
 	ast.Walk(&tree.Node, used)
@@ -239,7 +243,11 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 		}
 		sample[name] = values[name][i]
 	}
-	program, err := expr.Compile(expression, expr.Env(sample), expr.Patch(joinNames{}), expr.AsBool())
+	options := []expr.Option{expr.Env(sample), expr.Patch(joinNames{}), expr.AsBool(), expr.DisableAllBuiltins()}
+	for _, name := range functions() {
+		options = append(options, expr.EnableBuiltin(name))
+	}
+	program, err := expr.Compile(expression, options...)
 	if err != nil {
 		return nil, fail(err)
 	}
@@ -269,6 +277,23 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 		}
 	}
 	return matching, nil
+}
+
+// functions are what a filter may call: nothing that loops, for it would not
+// heed a signal.
+func functions() []string {
+	return []string{"abs", "ceil", "floor", "round", "len", "lower", "upper", "trim", "hasPrefix", "hasSuffix", "max", "min"}
+}
+
+// loops tells whether an expression has a loop: a predicate, as all and reduce
+// take.
+type loops bool
+
+// Visit implements [ast.Visitor].
+func (l *loops) Visit(node *ast.Node) {
+	if _, ok := (*node).(*ast.PredicateNode); ok {
+		*l = true
+	}
 }
 
 // joinNames makes single identifiers of test_metrics.test_f1, which the

@@ -140,6 +140,9 @@ func Verify(ctx context.Context, t Target, ref Reference, o VerifyOptions) (Veri
 	var found findings
 	m, err := Read(ctx, t, ref.TagOrDigest())
 	if err != nil {
+		if d, rerr := t.Resolve(ctx, ref.TagOrDigest()); rerr == nil && ref.Digest == "" {
+			err = missing(err, "manifest", d.Digest) // the tag is there
+		}
 		err = found.take(err)
 		return Verified{}, errors.Join(found.err(ref.String()), err)
 	}
@@ -274,6 +277,8 @@ func verifyFile(ctx context.Context, root *os.Root, f InstalledFile) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 		return differs(f.Digest.String(), "nothing")
+	case err != nil && linkAbove(root, f.Path) != "":
+		return differs("a file in the directory", linkAbove(root, f.Path)+" leads out of it")
 	case err != nil:
 		return err
 	case !info.Mode().IsRegular(): // opening a pipe would wait for its writer

@@ -216,16 +216,24 @@ func (e *LinkError) Error() string {
 // failed puts an error about a file into words. An os.Root does not tell that
 // it met a link that leads out.
 func (w *Workdir) failed(file string, err error) error {
-	for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
-		info, lerr := w.root.Lstat(dir)
-		if lerr != nil || info.Mode()&fs.ModeSymlink == 0 {
-			continue
-		}
-		if _, serr := w.root.Stat(dir); serr != nil {
-			return &LinkError{w.Path, dir}
-		}
+	if link := linkAbove(w.root, file); link != "" {
+		return &LinkError{w.Path, link}
 	}
 	return fmt.Errorf("install into %s: %w", w.Path, err)
+}
+
+// linkAbove is the directory above file that is a link out of root, or nothing.
+func linkAbove(root *os.Root, file string) string {
+	for dir := path.Dir(file); dir != "."; dir = path.Dir(dir) {
+		info, err := root.Lstat(dir)
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if _, err := root.Stat(dir); err != nil {
+			return dir
+		}
+	}
+	return ""
 }
 
 // Record returns what is installed, or nil.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -292,7 +293,7 @@ func (a *app) notFound(ctx context.Context, p *place, err error) error {
 		return err
 	}
 	near, lerr := oci.NearestTags(ctx, p.Target, p.ref.TagOrDigest())
-	if lerr != nil || len(near) == 0 {
+	if lerr != nil || len(near) == 0 || slices.Contains(near, p.ref.TagOrDigest()) {
 		return err
 	}
 	return &unknownTag{err, p.ref, near}

@@ -144,7 +144,7 @@ func (a *app) listLocal(ctx context.Context) error {
 	rows := [][]string{{"repository", "tags", "newest", "trained"}}
 	for _, r := range all {
 		e := repositoryJSON{Repository: r.Name, Tags: r.Tags}
-		row := []string{r.Name, strconv.Itoa(r.Tags)}
+		row := []string{cell(r.Name), strconv.Itoa(r.Tags)}
 		switch {
 		case r.Err != nil:
 			e.Error = r.Err.Error()

@@ -113,11 +113,30 @@ In a project, without a flag:
 		root.AddCommand(c)
 	}
 	root.AddCommand(topics()...)
+	helpOf(root)
 	f := root.PersistentFlags()
 	f.BoolVarP(&a.flags.quiet, "quiet", "q", false, "print the answer and errors only")
 	f.BoolVar(&a.flags.debug, "debug", false, "log requests to stderr")
 	f.BoolVar(&a.flags.noTTY, "no-tty", false, "no progress bars, even on a terminal")
 	return root
+}
+
+// helpOf makes help fail on what it does not know; cobra's prints the root's.
+func helpOf(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		c.Run = nil
+		c.RunE = func(_ *cobra.Command, args []string) error {
+			found, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return &usageError{msg: fmt.Sprintf("no help on %q", strings.Join(args, " ")), hint: "galley --help"}
+			}
+			return found.Help()
+		}
+	}
 }
 
 // registryFlags adds the flags of commands that talk to a registry.
