@@ -64,22 +64,20 @@ func TestE2E(t *testing.T) {
 	t.Run("disk", e.testDisk)
 	t.Run("kill", e.testKill)
 	t.Run("processes", e.testProcesses)
-	part := strings.Contains(flag.Lookup("test.run").Value.String(), "/")
-	if !part && !t.Failed() && e.steps != e2eSteps {
-		t.Errorf("%d steps ran to their end; want %d", e.steps, e2eSteps)
-	}
+	e.counted(t, e2eSteps)
 }
 
 // e2e is what run.sh prepared.
 type e2e struct {
-	galley, oras, python string // programs
-	registry             string // HOST:PORT of a registry that is open to all
-	private              string // HOST:PORT of one that wants user and password
-	user, password       string
-	full, next           string // directories: the full-size project, and another training of it
-	projects             string // directory of small projects
-	engine               string // docker, or buildah where no dockerd starts
-	dockerHost           string
+	galley, oras, python   string // programs
+	crane, skopeo, buildah string // and more of them
+	registry               string // HOST:PORT of a registry that is open to all
+	private                string // HOST:PORT of one that wants user and password
+	user, password         string
+	full, next             string // directories: the full-size project, and another training of it
+	projects               string // directory of small projects
+	engine                 string // docker, or buildah where no dockerd starts
+	dockerHost             string
 
 	steps int // that ran to their end
 }
@@ -88,6 +86,7 @@ func prepared(t *testing.T) *e2e {
 	e := &e2e{}
 	for name, p := range map[string]*string{
 		"GALLEY": &e.galley, "ORAS": &e.oras, "PYTHON": &e.python,
+		"CRANE": &e.crane, "SKOPEO": &e.skopeo, "BUILDAH": &e.buildah,
 		"REGISTRY": &e.registry, "PRIVATE": &e.private, "USER": &e.user, "PASSWORD": &e.password,
 		"FULL": &e.full, "NEXT": &e.next, "PROJECTS": &e.projects,
 		"ENGINE": &e.engine, "DOCKER_HOST": &e.dockerHost,
@@ -110,6 +109,16 @@ func (e *e2e) step(t *testing.T, name string, f func(*testing.T)) {
 		f(t)
 		e.steps++
 	})
+}
+
+// counted fails unless that many steps ran to their end, or only a part of the
+// test was asked for, or one has failed anyway.
+func (e *e2e) counted(t *testing.T, steps int) {
+	t.Helper()
+	part := strings.Contains(flag.Lookup("test.run").Value.String(), "/")
+	if !part && !t.Failed() && e.steps != steps {
+		t.Errorf("%d steps ran to their end; want %d", e.steps, steps)
+	}
 }
 
 // repository is one in the open registry that nobody else uses.
@@ -819,8 +828,8 @@ func (e *e2e) request(t *testing.T, method, address, contentType string, body []
 	if resp.StatusCode >= 300 {
 		t.Fatalf("%s %s: %s\n%s", method, address, resp.Status, data)
 	}
-	if next := resp.Header.Get("Location"); method == http.MethodPost && next != "" {
-		return []byte(next)
+	if next, err := resp.Location(); method == http.MethodPost && err == nil {
+		return []byte(next.String())
 	}
 	return data
 }
@@ -935,16 +944,19 @@ func (e *e2e) testDocker(t *testing.T, image string) {
 // testBuildah looks into the image with Buildah.
 func (e *e2e) testBuildah(t *testing.T, image string) {
 	sh := e.in(t, t.TempDir())
-	buildah := func(args ...string) string {
-		t.Helper()
-		flags := []string{"buildah", "--root", sh.dir + "/root", "--runroot", sh.dir + "/run", "--storage-driver", "vfs"}
-		return strings.TrimSpace(sh.run(append(flags, args...)...))
-	}
-	container := buildah("from", "--isolation", "chroot", "--tls-verify=false", image)
-	root := buildah("mount", container)
+	container := sh.buildah("from", "--isolation", "chroot", "--tls-verify=false", image)
+	root := sh.buildah("mount", container)
 	equal(t, "buildah mount", sum(t, filepath.Join(root, e2eModel)), sum(t, filepath.Join(e.full, e2eModel)))
-	buildah("umount", container)
-	buildah("rm", container)
+	sh.buildah("umount", container)
+	sh.buildah("rm", container)
+}
+
+// buildah runs Buildah, whose images and containers stay in the shell's
+// directory.
+func (s *shell) buildah(args ...string) string {
+	s.Helper()
+	flags := []string{s.e2e.buildah, "--root", s.dir + "/root", "--runroot", s.dir + "/run", "--storage-driver", "vfs"}
+	return strings.TrimSpace(s.run(append(flags, args...)...))
 }
 
 // testMemory carries a model of 2 GiB. As raw layer it moves in full, else

@@ -3,15 +3,16 @@
 #
 # It installs what is missing, trains real models, starts registries and a Docker
 # Engine of its own, and runs the tests. What it builds stays in .cache/e2e, or
-# in $GALLEY_E2E_CACHE. A PATTERN for go test -run, as in TestE2E/kill, runs a
-# part of it.
+# in $GALLEY_E2E_CACHE. A PATTERN for go test -run, as in TestE2E/kill or
+# TestE2EServe, runs a part of it.
 set -eu
 
 cd "$(dirname "$0")/../.."
 here=testdata/e2e
 cache=${GALLEY_E2E_CACHE:-$PWD/.cache/e2e}
 oras_version=v1.3.6
-pattern=${1:-^TestE2E\$}
+crane_version=v0.20.6
+pattern=${1:-^TestE2E}
 PATH=$PATH:/usr/sbin:/sbin # dockerd lies there
 
 started=$(date +%s)
@@ -50,6 +51,8 @@ missing() {
 		command -v "$program" >/dev/null || echo "$package"
 	done <<-END
 		docker.io dockerd
+		skopeo skopeo
+		buildah buildah
 		docker-registry docker-registry
 		apache2-utils htpasswd
 		iptables iptables
@@ -85,6 +88,14 @@ apt_install() {
 	}
 }
 
+# go_install PACKAGE VERSION keeps the program in the cache and sets $program.
+go_install() {
+	program=$cache/${1##*/}-$2/${1##*/}
+	[ -x "$program" ] && return
+	say "go install $1@$2"
+	GOBIN=${program%/*} CGO_ENABLED=0 timeout 600 go install "$1@$2"
+}
+
 install_tools() {
 	[ "$(id -u)" = 0 ] || die "mounting, apt-get and dockerd need root"
 	command -v go >/dev/null || die "go is not installed"
@@ -94,12 +105,13 @@ install_tools() {
 	packages=$(missing)
 	[ -z "$packages" ] || die "still missing after apt-get install:" "$packages"
 
-	bin=$cache/oras-$oras_version
-	if ! [ -x "$bin/oras" ]; then
-		say "go install oras.land/oras/cmd/oras@$oras_version"
-		GOBIN=$bin CGO_ENABLED=0 timeout 600 go install "oras.land/oras/cmd/oras@$oras_version"
-	fi
-	export GALLEY_E2E_ORAS="$bin/oras"
+	go_install oras.land/oras/cmd/oras $oras_version
+	export GALLEY_E2E_ORAS="$program"
+	go_install github.com/google/go-containerregistry/cmd/crane $crane_version
+	export GALLEY_E2E_CRANE="$program"
+	GALLEY_E2E_SKOPEO=$(command -v skopeo)
+	GALLEY_E2E_BUILDAH=$(command -v buildah)
+	export GALLEY_E2E_SKOPEO GALLEY_E2E_BUILDAH
 
 	venv=$cache/venv-$(cat $here/requirements.txt testdata/fraud/requirements.txt | cksum | cut -d ' ' -f 1)
 	export GALLEY_E2E_PYTHON="$venv/bin/python"
@@ -189,7 +201,6 @@ start_engine() {
 	tail -n 20 "$work/dockerd.log" >&2
 	say "WARNING: dockerd DOES NOT START HERE: buildah takes its place, no Docker Engine is tested"
 	export GALLEY_E2E_ENGINE=buildah
-	command -v buildah >/dev/null || apt_install buildah
 }
 
 # run LOG COMMAND... shows and keeps what the command prints, and fails as it
@@ -218,7 +229,8 @@ passed() { grep -c -e '--- PASS' "$1"; }
 
 summary() {
 	say "passed: $(passed "$work/e2e.log") end-to-end tests, $(passed "$work/suite.log") of the suite for targets"
-	echo "  oras $oras_version, $(docker-registry --version), $("$GALLEY_E2E_PYTHON" --version)"
+	echo "  oras $oras_version, crane $crane_version, $("$GALLEY_E2E_SKOPEO" --version), $("$GALLEY_E2E_BUILDAH" --version)"
+	echo "  $(docker-registry --version), $("$GALLEY_E2E_PYTHON" --version)"
 	echo "  image layer read by $GALLEY_E2E_ENGINE"
 	[ "$GALLEY_E2E_ENGINE" = docker ] || echo "  WARNING: NOT TESTED WITH A DOCKER ENGINE, which does not start here"
 }
