@@ -70,6 +70,7 @@ func TestFilterVersionsRefuses(t *testing.T) {
 		as         func(error) bool
 		text       string
 	}{
+		{"any([auc], # > 0.75)", isA[*oci.FilterError], "does not loop"},
 		{"", isA[*oci.FilterError], "unexpected token EOF"},
 		{"auc >", isA[*oci.FilterError], "unexpected token EOF"},
 		{"auc", isA[*oci.FilterError], "bool"},

@@ -18,7 +18,7 @@ func (a *app) catCmd() *cobra.Command {
 fetched, and verified as it streams: what came out is right only if the exit code
 is 0. Binary data is not printed on a terminal.`,
 		Example: `  galley cat ghcr.io/acme/fraud-detector:v42 data/training_summary.json
-   galley cat :candidate data/selected_features.json`,
+  galley cat :candidate data/selected_features.json`,
 		GroupID: groupMake,
 		Args:    exactly("REF", "PATH"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.cat(cmd.Context(), args[0], args[1]) },
