@@ -37,10 +37,17 @@ type RemoveOptions struct {
 
 // Removed is what [Remove] removed, or would.
 type Removed struct {
-	Tags     []string        // sorted
-	Digest   digest.Digest   // what they named
-	Manifest bool            // whether that manifest is gone, too
-	Freed    []v1.Descriptor // blobs of a layout that nothing refers to any more; digest and size only
+	Tags      []string        // sorted
+	Digest    digest.Digest   // what they named
+	Manifest  bool            // whether that manifest is gone, too
+	Referrers []digest.Digest // manifests of a layout that referred to it and are gone with it
+	Freed     []v1.Descriptor // blobs of a layout that nothing refers to any more; digest and size only
+	Later     []v1.Descriptor // such blobs that are too young to be freed
+
+	// MayShare says that only the registry knows whether it deletes a tag
+	// alone; otherwise the manifest goes with it, unless it has Others.
+	MayShare bool
+	Others   []string // sorted
 }
 
 // SharedError says that a manifest cannot be removed without all its tags.
@@ -73,9 +80,8 @@ func (e *NoDeleteError) Unwrap() error { return e.Err }
 
 // store is a target whose content is ours to free.
 type store interface {
-	content.Untagger
-	content.Deleter
-	Garbage(ctx context.Context, without ...digest.Digest) ([]v1.Descriptor, error)
+	Remove(ctx context.Context, dgst digest.Digest, tags []string, dryRun bool) (layout.Removal, error)
+	Garbage(ctx context.Context, without ...digest.Digest) (now, later []v1.Descriptor, err error)
 	GC(ctx context.Context, dryRun bool) ([]v1.Descriptor, error)
 }
 
@@ -92,10 +98,18 @@ var (
 // of deletion a [*NoDeleteError]. Removed says what is gone even then.
 //
 // In a layout the last tag takes the manifest along, with its referrers that
-// have no tag of their own and all that nothing refers to any more.
+// have no tag of their own, and all that nothing refers to any more is freed,
+// also when r is not there.
 func Remove(ctx context.Context, t Target, r Reference, o RemoveOptions) (Removed, error) {
+	local, isLocal := t.(store)
 	d, err := t.Resolve(ctx, r.TagOrDigest())
-	if err != nil {
+	switch {
+	case isLocal && r.Digest != "" && errors.Is(err, content.ErrMismatchedDigest):
+		d = v1.Descriptor{Digest: r.Digest} // altered, and good for removal only
+	case isLocal && errors.Is(err, errdef.ErrNotFound):
+		done, freeErr := Free(ctx, t, o.DryRun)
+		return done, errors.Join(err, freeErr)
+	case err != nil:
 		return Removed{}, err
 	}
 	done := Removed{Digest: d.Digest}
@@ -104,12 +118,10 @@ func Remove(ctx context.Context, t Target, r Reference, o RemoveOptions) (Remove
 	if byTag && slices.Contains(o.Stages, tag) {
 		return done, &StageError{d.Digest, tag}
 	}
-	local, isLocal := t.(store)
-	if byTag && !isLocal {
-		if o.DryRun {
-			done.Tags = []string{tag}
-			return done, nil
-		}
+	if byTag && isLocal {
+		return removeLocal(ctx, t, local, d.Digest, []string{tag}, o)
+	}
+	if byTag && !o.DryRun {
 		err := deleteTag(ctx, t, tag)
 		if err == nil {
 			done.Tags = []string{tag}
@@ -129,24 +141,19 @@ func Remove(ctx context.Context, t Target, r Reference, o RemoveOptions) (Remove
 	tags := slices.Sorted(maps.Keys(all))
 	tags = slices.DeleteFunc(tags, func(tag string) bool { return all[tag].Digest != d.Digest })
 	others := slices.DeleteFunc(slices.Clone(tags), func(other string) bool { return byTag && other == tag })
-	switch {
-	case isLocal && byTag && len(others) > 0:
-		done.Tags = []string{tag}
-		if o.DryRun {
-			return done, nil
-		}
-		if err := local.Untag(ctx, tag); err != nil {
-			return Removed{Digest: d.Digest}, err
-		}
-		return done, flush(ctx, t)
-	case len(others) > 0 && !o.AllTags:
+	if byTag && o.DryRun {
+		// Only deleting would tell whether the registry deletes a tag alone.
+		done.Tags, done.MayShare, done.Others = []string{tag}, true, others
+		return done, nil
+	}
+	if len(others) > 0 && !o.AllTags {
 		return done, errors.Join(stageFault(o, all, d.Digest), &SharedError{d.Digest, tags})
 	}
 	if err := stageFault(o, all, d.Digest); err != nil {
 		return done, err
 	}
 	if isLocal {
-		return removeLocal(ctx, t, local, d, all, tags, o)
+		return removeLocal(ctx, t, local, d.Digest, tags, o)
 	}
 	done.Tags, done.Manifest = tags, true
 	if o.DryRun {
@@ -165,49 +172,59 @@ func stageFault(o RemoveOptions, all map[string]v1.Descriptor, d digest.Digest) 
 	return nil
 }
 
-// removeLocal removes a manifest of a layout with its tags and the referrers
-// without one, and frees what is left over.
-func removeLocal(ctx context.Context, t Target, local store, d v1.Descriptor, all map[string]v1.Descriptor, tags []string, o RemoveOptions) (Removed, error) {
-	done := Removed{Tags: tags, Digest: d.Digest, Manifest: true}
-	found, err := referrers(ctx, t, d)
+// removeLocal removes tags of a manifest of a layout, the manifest and its
+// referrers where the layout does, and frees what is left over.
+func removeLocal(ctx context.Context, t Target, local store, d digest.Digest, tags []string, o RemoveOptions) (Removed, error) {
+	r, err := local.Remove(ctx, d, tags, o.DryRun)
 	if err != nil {
-		return Removed{Digest: d.Digest}, err
+		return Removed{Digest: d}, err
 	}
-	for _, other := range all {
-		found = slices.DeleteFunc(found, func(r v1.Descriptor) bool { return r.Digest == other.Digest })
-	}
-	doomed := append(found, d)
-	if o.DryRun {
-		var digests []digest.Digest
-		for _, d := range doomed {
-			digests = append(digests, d.Digest)
+	done, freeErr := free(ctx, local, o.DryRun, r.Manifests...)
+	if !o.DryRun {
+		if err := flush(ctx, t); err != nil {
+			return Removed{Digest: d}, errors.Join(err, freeErr)
 		}
-		done.Freed, err = local.Garbage(ctx, digests...)
+	}
+	done.Tags, done.Digest = r.Tags, d
+	if len(r.Manifests) == 0 && len(tags) == 0 {
+		return done, errors.Join(fmt.Errorf("%s is part of another manifest, or has a tag by now", Short(d)), freeErr)
+	}
+	if len(r.Manifests) > 0 {
+		done.Manifest, done.Referrers = true, r.Manifests[1:]
+	}
+	return done, freeErr
+}
+
+// Free frees what nothing refers to any more in a layout. Other targets do that
+// themselves: the error wraps [errdef.ErrUnsupported].
+func Free(ctx context.Context, t Target, dryRun bool) (Removed, error) {
+	local, ok := t.(store)
+	if !ok {
+		return Removed{}, errdef.ErrUnsupported
+	}
+	done, err := free(ctx, local, dryRun)
+	if err != nil || dryRun {
 		return done, err
 	}
-	for _, d := range doomed {
-		err := local.Delete(ctx, d)
-		if _, ok := errors.AsType[*layout.ReferencedError](err); ok {
-			// Part of an index: it only loses its names.
-			if d.Digest != done.Digest {
-				continue
-			}
-			done.Manifest = false
-			for _, tag := range tags {
-				if err := local.Untag(ctx, tag); err != nil {
-					return done, err
-				}
-			}
-			continue
-		}
-		if err != nil && !errors.Is(err, errdef.ErrNotFound) {
-			return Removed{Digest: done.Digest}, err
-		}
+	if err := flush(ctx, t); err != nil {
+		return Removed{}, err
+	}
+	return done, nil
+}
+
+// free is Free, in a dry run as if the manifests were gone.
+func free(ctx context.Context, local store, dryRun bool, without ...digest.Digest) (Removed, error) {
+	var done Removed
+	var err error
+	if dryRun {
+		done.Freed, done.Later, err = local.Garbage(ctx, without...)
+		return done, err
 	}
 	if done.Freed, err = local.GC(ctx, false); err != nil {
 		return done, err
 	}
-	return done, flush(ctx, t)
+	_, done.Later, err = local.Garbage(ctx)
+	return done, err
 }
 
 // removeRemote removes a manifest of a registry with its tags. Those come

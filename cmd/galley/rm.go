@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -23,11 +24,13 @@ digest only, and the artifact would go with all its tags: then rm lists them and
 does nothing without --all-tags. It never removes what a stage of galley.yaml
 points at.
 
-In the local registry and in layouts the last tag takes the artifact along and
-frees what nothing refers to any more.`,
+In the local registry and in layouts the last tag takes the artifact along, with
+what is attached to it, and rm frees what nothing refers to any more, once that is
+an hour old. Without a tag it does only that.`,
 		Example: `  galley rm ghcr.io/acme/fraud-detector:v41
   galley rm --all-tags ghcr.io/acme/fraud-detector:v41
-  galley rm --dry-run fraud-detector:v1`,
+  galley rm --dry-run fraud-detector:v1
+  galley rm fraud-detector`,
 		GroupID: groupMake,
 		Args:    exactly("REF"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.rm(cmd.Context(), args[0], f) },
@@ -47,7 +50,15 @@ func (a *app) rm(ctx context.Context, s string, f rmFlags) error {
 	if err != nil {
 		return err
 	}
-	if p.ref.Tag == "" && p.ref.Digest == "" {
+	whole := p.ref.Tag == "" && p.ref.Digest == ""
+	if whole && !f.allTags && p.ref.Kind != oci.Registry {
+		done, err := oci.Free(ctx, p.Target, f.dryRun)
+		if err != nil {
+			return p.explain("free", err)
+		}
+		return a.showRemoved(p, done, f.dryRun)
+	}
+	if whole {
 		return &usageError{msg: "rm " + p.ref.String() + ": which tag or digest?", hint: "galley rm " + p.ref.WithTag(oci.DefaultTag).String()}
 	}
 	config, err := loadConfig(".")
@@ -55,7 +66,15 @@ func (a *app) rm(ctx context.Context, s string, f rmFlags) error {
 		return err
 	}
 	done, err := oci.Remove(ctx, p.Target, p.ref, oci.RemoveOptions{AllTags: f.allTags, Stages: config.StageNames, DryRun: f.dryRun})
-	return errors.Join(a.showRemoved(p, done, f.dryRun), a.explainRemove(ctx, p, err))
+	if err == nil || len(done.Tags)+len(done.Freed)+len(done.Later) > 0 || done.Manifest {
+		err = errors.Join(a.showRemoved(p, done, f.dryRun), a.explainRemove(ctx, p, err))
+	} else {
+		err = a.explainRemove(ctx, p, err)
+	}
+	if err == nil && done.MayShare {
+		a.noteShared(p, done)
+	}
+	return err
 }
 
 // explainRemove gives an error of rm its words and the command that would go
@@ -74,10 +93,24 @@ func (a *app) explainRemove(ctx context.Context, p *place, err error) error {
 	return &hinted{p.explain("remove", err), []string{"galley rm --all-tags " + p.ref.String()}}
 }
 
+// noteShared says what becomes of a tag where the registry deletes by digest only.
+func (a *app) noteShared(p *place, done oci.Removed) {
+	if len(done.Others) == 0 {
+		a.note("if the registry deletes by digest only, %s goes with this, its last tag", p.ref.At(done.Digest))
+		return
+	}
+	for _, tag := range done.Others {
+		a.note("%s is %s", p.ref.WithTag(tag), done.Digest)
+	}
+	a.note("if the registry deletes by digest only, rm does nothing without --all-tags")
+}
+
 // removal is the answer of rm.
 type removal struct {
 	Removed []string    `json:"removed"` // references
 	Freed   []freedBlob `json:"freed"`
+	Later   []freedBlob `json:"freedLater,omitempty"` // within their hour of grace
+	Others  []string    `json:"sameDigest,omitempty"` // tags that a registry may not leave alone
 	DryRun  bool        `json:"dryRun,omitempty"`
 }
 
@@ -100,6 +133,12 @@ func (a *app) showRemoved(p *place, done oci.Removed, dryRun bool) error {
 	if done.Manifest {
 		r.Removed = append(r.Removed, p.ref.At(done.Digest).String())
 	}
+	for _, d := range done.Referrers {
+		r.Removed = append(r.Removed, p.ref.At(d).String())
+	}
+	for _, tag := range done.Others {
+		r.Others = append(r.Others, p.ref.WithTag(tag).String())
+	}
 	for _, ref := range r.Removed {
 		text.WriteString(removed + ref + "\n")
 	}
@@ -107,8 +146,13 @@ func (a *app) showRemoved(p *place, done oci.Removed, dryRun bool) error {
 		r.Freed = append(r.Freed, freedBlob{d.Digest.String(), d.Size})
 		text.WriteString(freed + d.Digest.String() + "  " + bytesText(d.Size) + "\n")
 	}
-	if len(r.Removed) == 0 {
-		return nil
+	var later int64
+	for _, d := range done.Later {
+		r.Later = append(r.Later, freedBlob{d.Digest.String(), d.Size})
+		later += d.Size
+	}
+	if len(r.Later) > 0 {
+		fmt.Fprintf(&text, "%s, %s, to be freed by the next rm after an hour\n", plural(len(r.Later), "blob"), bytesText(later))
 	}
 	return a.show(r, text.String())
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +47,17 @@ a login or --read-only is needed, and TLS is left to a proxy in front.`,
 	return cmd
 }
 
+// command is the command line at another address, with further flags.
+func (o serveOptions) command(addr string, flags ...string) string {
+	if o.readOnly {
+		flags = append(flags, "--read-only")
+	}
+	if o.htpasswd != "" {
+		flags = append(flags, "--htpasswd", shellWord(o.htpasswd))
+	}
+	return strings.Join(append([]string{"galley serve --addr", shellWord(addr)}, flags...), " ")
+}
+
 func (a *app) serve(ctx context.Context, o serveOptions) error {
 	host, port, err := net.SplitHostPort(o.addr)
 	if err != nil {
@@ -58,7 +70,10 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	if root, err = filepath.Abs(root); err != nil {
 		return err
 	}
-	so := serve.Options{ReadOnly: o.readOnly, Log: a.serveLog()}
+	if err := serve.Check(root); err != nil {
+		return err
+	}
+	so := serve.Options{Addr: o.addr, ReadOnly: o.readOnly, Log: a.serveLog()}
 	if o.htpasswd != "" {
 		if so.Users, err = readUsers(o.htpasswd); err != nil {
 			return err
@@ -67,12 +82,12 @@ func (a *app) serve(ctx context.Context, o serveOptions) error {
 	l, err := serve.Listen(ctx, o.addr, so)
 	switch {
 	case errors.Is(err, serve.ErrOpen):
-		return &usageError{
-			msg:  fmt.Sprintf("serve on %q: other machines could write without a login", o.addr),
-			hint: fmt.Sprintf("galley serve --addr %s --read-only, or with --htpasswd FILE", shellWord(o.addr)),
+		return &hinted{
+			&usageError{msg: fmt.Sprintf("serve on %q: other machines could write without a login", o.addr)},
+			[]string{o.command(o.addr, "--read-only"), o.command(o.addr, "--htpasswd", "users")},
 		}
 	case errors.Is(err, serve.ErrTaken):
-		return &hinted{err, []string{"galley serve --addr " + shellWord(net.JoinHostPort(host, nextPort(port)))}}
+		return &hinted{err, []string{o.command(net.JoinHostPort(host, nextPort(port)))}}
 	case err != nil:
 		return err
 	}

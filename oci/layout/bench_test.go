@@ -43,6 +43,21 @@ func BenchmarkOpenResolve(b *testing.B) {
 	}
 }
 
+// As a server answers those who list a repository: one store, every tag.
+func BenchmarkResolve(b *testing.B) {
+	for _, n := range []int{10, 1000, 10_000} {
+		b.Run(fmt.Sprintf("tags=%d", n), func(b *testing.B) {
+			s, want := manyTags(b, n)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				if got := resolve(b, s, fmt.Sprint("v", i%n)); !content.Equal(got, want) {
+					b.Fatalf("got %+v, want %+v", got, want)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkTag(b *testing.B) {
 	for _, n := range []int{10, 1000, 10_000} {
 		b.Run(fmt.Sprintf("tags=%d", n), func(b *testing.B) {

@@ -40,11 +40,20 @@ func (s *Store) Fetch(ctx context.Context, desc v1.Descriptor) (io.ReadCloser, e
 
 // Blob opens a blob of which only the digest is known, and returns its size in
 // bytes. The file is the caller's to close, and not verified. The error wraps
-// [errdef.ErrNotFound] or [errdef.ErrInvalidDigest].
+// [errdef.ErrInvalidDigest], or [errdef.ErrNotFound], also when the size is none
+// that a manifest in the store says the blob has.
 func (s *Store) Blob(ctx context.Context, dgst digest.Digest) (*os.File, int64, error) {
 	f, size, err := s.openBlob(ctx, dgst)
 	if err != nil {
 		return nil, 0, fmt.Errorf("open blob %s: %w", dgst, err)
+	}
+	switch torn, err := s.torn(ctx, dgst, size); {
+	case ctx.Err() != nil:
+		f.Close()
+		return nil, 0, fmt.Errorf("open blob %s: %w", dgst, ctx.Err())
+	case err == nil && torn: // without a sound index.json nobody knows
+		f.Close()
+		return nil, 0, fmt.Errorf("open blob %s: the stored blob has %d bytes, which is not its size: %w", dgst, size, errdef.ErrNotFound)
 	}
 	return f, size, nil
 }

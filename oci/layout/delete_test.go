@@ -391,3 +391,49 @@ var errFailing = errors.New("failing")
 type failingReader struct{}
 
 func (failingReader) Read(p []byte) (int, error) { return copy(p, "bytes"), errFailing }
+
+// TestRemoveTagged removes a manifest with its tag while others tag it: none of
+// the tags that were acknowledged is lost.
+func TestRemoveTagged(t *testing.T) {
+	t.Parallel()
+	for i := range 50 {
+		s := create(t)
+		d := pushTagged(t, s, "model", "v1")
+		other, err := layout.Open(s.Dir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tagged := make(chan error)
+		go func() { tagged <- other.Tag(t.Context(), d, "stable") }()
+		r, err := s.Remove(t.Context(), d.Digest, []string{"v1"}, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tagErr := <-tagged
+		if tagErr == nil == (len(r.Manifests) > 0) {
+			t.Fatalf("round %d: Tag: %v, and %v was removed", i, tagErr, r)
+		}
+		if tagErr == nil && resolve(t, s, "stable").Digest != d.Digest {
+			t.Fatal("an acknowledged tag is lost")
+		}
+	}
+
+	// Tags that came between looking and removing.
+	s := create(t)
+	d := pushTagged(t, s, "model", "v1", "late")
+	r, err := s.Remove(t.Context(), d.Digest, []string{"v1"}, false)
+	if err != nil || !slices.Equal(r.Tags, []string{"v1"}) || r.Manifests != nil {
+		t.Errorf("%+v, %v; want only v1 gone", r, err)
+	}
+	if got := listTags(t, s); !slices.Equal(got, []string{"late"}) || !exists(t, s, d.Digest) {
+		t.Errorf("left are %q", got)
+	}
+	// And one that went elsewhere.
+	e := pushTagged(t, s, "other", "late")
+	if r, err := s.Remove(t.Context(), d.Digest, []string{"late"}, false); err != nil || r.Tags != nil || r.Manifests != nil {
+		t.Errorf("%+v, %v; want nothing gone", r, err)
+	}
+	if resolve(t, s, "late").Digest != e.Digest {
+		t.Error("the tag that moved is lost")
+	}
+}

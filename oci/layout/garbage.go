@@ -14,10 +14,10 @@ import (
 )
 
 // Garbage returns the blobs that [Store.GC] would free if the manifests were
-// deleted, sorted, with only digest and size.
-func (s *Store) Garbage(ctx context.Context, without ...digest.Digest) ([]v1.Descriptor, error) {
-	var garbage []v1.Descriptor
-	err := s.locked(ctx, func(root *os.Root) error {
+// removed, now and, those within their hour of grace, later. The manifests
+// themselves are not among them. Both are sorted, with only digest and size.
+func (s *Store) Garbage(ctx context.Context, without ...digest.Digest) (now, later []v1.Descriptor, err error) {
+	err = s.locked(ctx, func(root *os.Root) error {
 		x, err := readIndex(root)
 		if err != nil {
 			return err
@@ -31,18 +31,20 @@ func (s *Store) Garbage(ctx context.Context, without ...digest.Digest) ([]v1.Des
 		if err != nil {
 			return err
 		}
-		for _, d := range oldBlobs(root) {
-			if _, ok := used[d.Digest]; !ok {
-				garbage = append(garbage, d)
-			}
+		now, later = listBlobs(root)
+		stays := func(d v1.Descriptor) bool {
+			_, ok := used[d.Digest]
+			return ok || slices.Contains(without, d.Digest)
 		}
+		now, later = slices.DeleteFunc(now, stays), slices.DeleteFunc(later, stays)
 		return nil
 	})
 	if err != nil && !errors.Is(err, errdef.ErrNotFound) {
-		return nil, fmt.Errorf("look for garbage in %q: %w", s.dir, err)
+		return nil, nil, fmt.Errorf("look for garbage in %q: %w", s.dir, err)
 	}
-	slices.SortFunc(garbage, byDigest)
-	return garbage, nil
+	slices.SortFunc(now, byDigest)
+	slices.SortFunc(later, byDigest)
+	return now, later, nil
 }
 
 func byDigest(a, b v1.Descriptor) int { return strings.Compare(string(a.Digest), string(b.Digest)) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -56,6 +57,78 @@ func readNode(root *os.Root, dgst digest.Digest) (n node, data []byte, err error
 	}
 	_ = json.Unmarshal(data, &n) // what can be had of it
 	return n, data, nil
+}
+
+// sizes are those that the manifests of a store say blobs have. Manifests never
+// change, so each is read once.
+type sizes struct {
+	mu    sync.Mutex
+	index *knownIndex // whose manifests have been read
+	read  map[digest.Digest]bool
+	of    map[digest.Digest][]int64
+}
+
+// torn reports whether a blob of that size on disk was cut short, by a power
+// loss or by another tool, as far as that can be told without reading it.
+func (s *Store) torn(ctx context.Context, dgst digest.Digest, size int64) (bool, error) {
+	if size == 0 {
+		return dgst != dgst.Algorithm().FromBytes(nil), nil
+	}
+	root, err := s.root(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer root.Close()
+	x, err := s.readIndex(root)
+	if err != nil {
+		return false, err
+	}
+	s.sizes.mu.Lock()
+	defer s.sizes.mu.Unlock()
+	if err := s.sizes.update(ctx, root, x); err != nil {
+		return false, err
+	}
+	want := s.sizes.of[dgst]
+	return len(want) > 0 && !slices.Contains(want, size), nil
+}
+
+// update reads the manifests of the index that are new.
+func (z *sizes) update(ctx context.Context, root *os.Root, x *knownIndex) error {
+	if z.index == x {
+		return nil
+	}
+	if z.read == nil {
+		z.read, z.of = make(map[digest.Digest]bool), make(map[digest.Digest][]int64)
+	}
+	var todo []digest.Digest
+	for _, raw := range elements(x.list) {
+		todo = append(todo, decodeEntry(raw).digest)
+	}
+	for len(todo) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if z.read[d] || checkDigest(d) != nil {
+			continue
+		}
+		n, data, err := readNode(root, d)
+		if err != nil || data == nil {
+			continue // one that is broken or absent says nothing
+		}
+		z.read[d] = true
+		for _, c := range n.contents() {
+			if !slices.Contains(z.of[c.Digest], c.Size) {
+				z.of[c.Digest] = append(z.of[c.Digest], c.Size)
+			}
+		}
+		for _, m := range n.Manifests {
+			todo = append(todo, m.Digest)
+		}
+	}
+	z.index = x
+	return nil
 }
 
 // reachable returns the digests of all that the entries lead to, each with that
@@ -125,7 +198,7 @@ func (s *Store) referrers(ctx context.Context, subject digest.Digest, artifactTy
 		return nil, err
 	}
 	defer root.Close()
-	x, err := readIndex(root)
+	x, err := s.readIndex(root)
 	if err != nil {
 		return nil, err
 	}

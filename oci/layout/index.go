@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
 	"maps"
@@ -12,6 +13,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
@@ -40,18 +43,99 @@ type index struct {
 
 // readIndex reads index.json. A layout that has none yet has an empty one.
 func readIndex(root *os.Root) (index, error) {
-	data, err := readFile(root, indexFile, maxIndex)
-	if errors.Is(err, fs.ErrNotExist) {
-		data, err = []byte(emptyIndex), nil
-	}
+	data, err := readIndexFile(root)
 	if err != nil {
 		return index{}, err
 	}
+	return parseIndexFile(root, data)
+}
+
+func readIndexFile(root *os.Root) ([]byte, error) {
+	data, err := readFile(root, indexFile, maxIndex)
+	if errors.Is(err, fs.ErrNotExist) {
+		return []byte(emptyIndex), nil
+	}
+	return data, err
+}
+
+func parseIndexFile(root *os.Root, data []byte) (index, error) {
 	x, err := parseIndex(data)
 	if err != nil {
 		return index{}, fmt.Errorf("read %s: %w: %w", filepath.Join(root.Name(), indexFile), ErrCorrupt, err)
 	}
 	return x, nil
+}
+
+// knownIndex is an index.json as a store last read it. Nothing of it changes.
+type knownIndex struct {
+	index
+	data  []byte                   // of the whole file
+	names func() map[string][]byte // its entries by name, made by the first call
+	asked atomic.Bool              // for a tag
+}
+
+// readIndex is the function of that name, which parses again only when the file
+// is not what it was: because every byte is compared, and not times, it is
+// never an older one.
+func (s *Store) readIndex(root *os.Root) (*knownIndex, error) {
+	if known := s.known.Load(); known != nil && holds(root, indexFile, known.data) {
+		return known, nil
+	}
+	data, err := readIndexFile(root)
+	if err != nil {
+		return nil, err
+	}
+	x, err := parseIndexFile(root, data)
+	if err != nil {
+		return nil, err
+	}
+	known := &knownIndex{index: x, data: data, names: sync.OnceValue(x.names)}
+	s.known.Store(known)
+	return known, nil
+}
+
+// holds reports whether a regular file holds these very bytes. It reads them in
+// pieces, because a buffer for all of them costs more than the comparison.
+func holds(root *os.Root, name string, data []byte) bool {
+	f, size, err := openFile(root, name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	if size != int64(len(data)) {
+		return false
+	}
+	piece := make([]byte, min(len(data)+1, 32<<10)) // a longer file has one byte more
+	for {
+		n, err := f.Read(piece)
+		rest, same := bytes.CutPrefix(data, piece[:n])
+		if !same {
+			return false
+		}
+		if data = rest; err != nil {
+			return errors.Is(err, io.EOF) && len(data) == 0
+		}
+	}
+}
+
+// tag returns the descriptor of a tag, as find does.
+func (k *knownIndex) tag(name string) (v1.Descriptor, error) {
+	// To decode all entries pays only when there is more than one question.
+	if !k.asked.Swap(true) {
+		return k.find(name, func(e entry) bool { return e.name == name })
+	}
+	return descriptor(k.names()[name])
+}
+
+// names returns the last entry of each name.
+func (x index) names() map[string][]byte {
+	names := make(map[string][]byte)
+	for _, raw := range elements(x.list) {
+		if name := decodeEntry(raw).name; name != "" {
+			names[name] = raw
+		}
+	}
+	return names
 }
 
 func parseIndex(data []byte) (index, error) {
@@ -156,11 +240,16 @@ func (x index) find(text string, match func(entry) bool) (v1.Descriptor, error) 
 			found = raw
 		}
 	}
-	if found == nil {
+	return descriptor(found)
+}
+
+// descriptor decodes an entry; nil: there is none.
+func descriptor(raw []byte) (v1.Descriptor, error) {
+	if raw == nil {
 		return v1.Descriptor{}, errdef.ErrNotFound
 	}
 	var desc v1.Descriptor
-	err := json.Unmarshal(found, &desc)
+	err := json.Unmarshal(raw, &desc)
 	if err == nil {
 		err = checkDigest(desc.Digest)
 	}

@@ -80,13 +80,16 @@ const (
 // maxMark bounds the file oci-layout in bytes; a usual one has 30.
 const maxMark = 64 << 10
 
-// Store is an OCI image layout. It keeps no state of the directory between
-// calls, holds no file open, and needs no closing. All methods may be called
+// Store is an OCI image layout. Every call looks at the directory afresh; what a
+// store keeps of index.json and manifests only saves parsing the same bytes again. It holds no
+// file open, and needs no closing. All methods may be called
 // from several goroutines, and on several stores of one directory.
 type Store struct {
 	dir   string
 	busy  chan struct{} // held while this store waits for or has the file lock
 	swept atomic.Int64  // when leftovers were last looked for, in Unix seconds
+	known atomic.Pointer[knownIndex]
+	sizes sizes
 }
 
 var (

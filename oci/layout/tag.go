@@ -48,15 +48,15 @@ func (s *Store) resolve(ctx context.Context, reference string) (v1.Descriptor, e
 	if dgst := digest.Digest(reference); checkDigest(dgst) == nil {
 		return resolveDigest(root, dgst)
 	}
-	return resolveTag(root, reference)
+	return s.resolveTag(root, reference)
 }
 
-func resolveTag(root *os.Root, tag string) (v1.Descriptor, error) {
-	x, err := readIndex(root)
+func (s *Store) resolveTag(root *os.Root, tag string) (v1.Descriptor, error) {
+	x, err := s.readIndex(root)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	return x.find(tag, func(e entry) bool { return e.name == tag })
+	return x.tag(tag)
 }
 
 func resolveDigest(root *os.Root, dgst digest.Digest) (v1.Descriptor, error) {
@@ -174,7 +174,7 @@ func (s *Store) tagged(ctx context.Context, desc v1.Descriptor, name string) (bo
 		return false, err
 	}
 	defer root.Close()
-	x, err := readIndex(root)
+	x, err := s.readIndex(root)
 	if err != nil {
 		return false, err
 	}
@@ -207,7 +207,7 @@ func (s *Store) untag(ctx context.Context, tag string) error {
 		return err
 	}
 	defer root.Close()
-	if _, err := resolveTag(root, tag); errors.Is(err, errdef.ErrNotFound) {
+	if _, err := s.resolveTag(root, tag); errors.Is(err, errdef.ErrNotFound) {
 		return err
 	}
 	return s.update(ctx, func(entries []entry) ([]entry, error) {
@@ -246,7 +246,7 @@ func (s *Store) tags(ctx context.Context, last string) ([]string, error) {
 		return nil, err
 	}
 	defer root.Close()
-	x, err := readIndex(root)
+	x, err := s.readIndex(root)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -94,6 +95,55 @@ func TestTag(t *testing.T) {
 		if got := resolve(t, s, desc.Digest.String()); !reflect.DeepEqual(got, desc) {
 			t.Errorf("got %+v, want %+v", got, desc)
 		}
+	}
+}
+
+// A store sees what others write, also when size and time of index.json stay.
+func TestResolveIsNeverStale(t *testing.T) {
+	t.Parallel()
+	s := create(t)
+	ids := []v1.Descriptor{pushTagged(t, s, "a", "v1", "v2"), pushTagged(t, s, "b", "w1")}
+	index := filepath.Join(s.Dir(), "index.json")
+	before := time.Now().Add(-time.Hour)
+	text := readFile(t, s.Dir(), "index.json")
+	swap := strings.NewReplacer(ids[0].Digest.String(), ids[1].Digest.String(), ids[1].Digest.String(), ids[0].Digest.String())
+	for i := range 4 {
+		for range 3 { // by search, by name, and again
+			if got := resolve(t, s, "v1"); got.Digest != ids[i%2].Digest {
+				t.Fatalf("round %d: v1 is %s", i, got.Digest)
+			}
+			if got := resolve(t, s, "w1"); got.Digest != ids[1-i%2].Digest {
+				t.Fatalf("round %d: w1 is %s", i, got.Digest)
+			}
+			if _, err := s.Resolve(t.Context(), "x1"); !errors.Is(err, errdef.ErrNotFound) {
+				t.Fatalf("round %d: x1: %v", i, err)
+			}
+		}
+		text = swap.Replace(text)
+		writeFile(t, index, text)
+		if err := os.Chtimes(index, before, before); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, index, text[1:])
+	if _, err := s.Resolve(t.Context(), "v1"); !errors.Is(err, layout.ErrCorrupt) {
+		t.Errorf("got %v, want %v", err, layout.ErrCorrupt)
+	}
+}
+
+// A store that is asked for many tags parses index.json once.
+func TestResolveParsesOnce(t *testing.T) {
+	desc, data := manifest("a")
+	var list []string
+	for i := range 1000 {
+		list = append(list, entry(desc, fmt.Sprint("v", i)))
+	}
+	s := open(t, `{"schemaVersion":2,"manifests":[`+strings.Join(list, ",")+`]}`, data)
+	resolve(t, s, "v0")
+	resolve(t, s, "v1") // the second look-up makes the map
+	allocs := testing.AllocsPerRun(10, func() { resolve(t, s, "v999") })
+	if allocs > 100 {
+		t.Errorf("%v allocations to look up a tag in an index that is known; parsing makes thousands", allocs)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -40,19 +41,20 @@ const blockSize = 512
 // What is written is gathered beside the file and enters it with
 // [Archive.Flush], which writes the whole file anew; what is not flushed is
 // gone with the process. All methods may be called from several goroutines.
-// Unlike a [Store] an archive serves one writing process at a time: Flush
-// fails with [ErrChanged] when another one was faster.
+// Unlike a [Store] an archive serves one writing process at a time: of several
+// one is heard, and Flush of the others fails with [ErrChanged].
 type Archive struct {
 	name string
 
 	mu      sync.Mutex
-	info    fs.FileInfo               // of the file that was read; nil: there is none
-	blobs   map[digest.Digest]section // in that file
-	index   index                     // that file's
-	changes []func([]entry) ([]entry, error)
-	spool   *os.File                  // of new blobs, one after the other; nil: none yet
-	end     int64                     // of the spool
-	spooled map[digest.Digest]section // in the spool, verified
+	info    fs.FileInfo                      // of the file that was read; nil: there is none
+	blobs   map[digest.Digest]section        // in that file
+	index   index                            // that file's
+	changes []func([]entry) ([]entry, error) // that index lacks
+	dirty   bool                             // whether the file lacks some
+	spool   *os.File                         // of new blobs, one after the other; nil: none yet
+	end     int64                            // of the spool
+	spooled map[digest.Digest]section        // in the spool, verified
 }
 
 // section is where a blob lies in a file, in bytes.
@@ -71,6 +73,10 @@ var (
 // twice or one that leaves the archive.
 func OpenArchive(name string) (*Archive, error) {
 	a := &Archive{name: name}
+	// A link stays one: what is written replaces the file it leads to.
+	if real, err := filepath.EvalSymlinks(name); err == nil {
+		a.name = real
+	}
 	if err := a.load(); err != nil {
 		return nil, fmt.Errorf("open layout %q: %w", name, err)
 	}
@@ -83,6 +89,9 @@ func CreateArchive(name string) (*Archive, error) {
 	a, err := OpenArchive(name)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return a, err
+	}
+	if _, err := os.Lstat(name); err == nil {
+		return nil, fmt.Errorf("create layout %q: %w: a link that leads nowhere", name, ErrNotLayout)
 	}
 	a = &Archive{name: name}
 	a.index, err = parseIndex([]byte(emptyIndex))
@@ -167,6 +176,8 @@ func readDirectory(f *os.File) (map[string]section, error) {
 		name := path.Clean(h.Name)
 		_, twice := files[name]
 		switch {
+		case h.Typeflag == tar.TypeXGlobalHeader: // as git archive begins with; no file
+			continue
 		case !fs.ValidPath(name):
 			return nil, fmt.Errorf("entry %q is outside the archive", h.Name)
 		case h.Typeflag == tar.TypeDir:
@@ -438,7 +449,7 @@ func (a *Archive) tag(ctx context.Context, desc v1.Descriptor, reference string)
 func (a *Archive) change(f func([]entry) ([]entry, error)) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.changes = append(a.changes, f)
+	a.changes, a.dirty = append(a.changes, f), true
 }
 
 // Untag removes a tag, as [Store.Untag] does: its manifest stays.

@@ -4,12 +4,15 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -60,6 +63,7 @@ func TestOpenArchive(t *testing.T) {
 	}{
 		{"plain", nil, ""},
 		{"other files and directories", []tar.Header{file("manifest.json"), {Typeflag: tar.TypeDir, Name: "blobs/"}}, ""},
+		{"global header", []tar.Header{{Typeflag: tar.TypeXGlobalHeader, Name: "pax_global_header", PAXRecords: map[string]string{"comment": "a commit"}}, file("a")}, ""},
 		{"symbolic link", []tar.Header{{Typeflag: tar.TypeSymlink, Name: "blobs", Linkname: "/etc"}}, `entry "blobs" is neither a file nor a directory`},
 		{"hard link", []tar.Header{{Typeflag: tar.TypeLink, Name: "x", Linkname: "index.json"}}, `entry "x" is neither`},
 		{"device", []tar.Header{{Typeflag: tar.TypeChar, Name: "x"}}, `entry "x" is neither`},
@@ -193,6 +197,110 @@ func TestArchiveChanged(t *testing.T) {
 	}
 	if found, _ := filepath.Glob(filepath.Join(filepath.Dir(name), ".*")); len(found) > 0 {
 		t.Errorf("left behind: %q", found)
+	}
+}
+
+// Many writers at once: each tag whose Flush went well is there.
+func TestArchiveWriters(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.tar")
+	const writers, tags = 8, 10
+	start := make(chan struct{})
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			<-start
+			for n := 0; n < tags; {
+				a, err := layout.CreateArchive(name)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				tag := fmt.Sprintf("w%d-%d", w, n)
+				d, doc := manifest(tag)
+				err = errors.Join(a.Push(t.Context(), d, bytes.NewReader(doc)), a.Tag(t.Context(), d, tag), a.Flush(t.Context()))
+				switch {
+				case err == nil:
+					n++
+				case !errors.Is(err, layout.ErrChanged):
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	close(start)
+	all.Wait()
+	a, err := layout.OpenArchive(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for w := range writers {
+		for n := range tags {
+			if _, err := a.Resolve(t.Context(), fmt.Sprintf("w%d-%d", w, n)); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if found, _ := filepath.Glob(filepath.Join(filepath.Dir(name), ".*")); len(found) > 0 && runtime.GOOS != "windows" {
+		t.Errorf("left behind: %q", found)
+	}
+}
+
+// A look at the archive between a change and Flush takes nothing from either.
+func TestArchiveLook(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a.tar")
+	d := writeArchive(t, name, "one")
+	a, err := layout.OpenArchive(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Tag(t.Context(), d, "two"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Resolve(t.Context(), "two"); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Flush(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if a, err = layout.OpenArchive(name); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Resolve(t.Context(), "two"); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is written keeps the mode of the file and the link to it.
+func TestArchiveLink(t *testing.T) {
+	dir := t.TempDir()
+	name, link := filepath.Join(dir, "a.tar"), filepath.Join(dir, "link.tar")
+	writeArchive(t, name, "one")
+	if err := os.Chmod(name, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("a.tar", link); err != nil {
+		t.Skip(err)
+	}
+	two := writeArchive(t, link, "two")
+	if to, err := os.Readlink(link); err != nil || to != "a.tar" {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	if info, err := os.Stat(name); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	}
+	a, err := layout.OpenArchive(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := a.Resolve(t.Context(), "two"); err != nil || d.Digest != two.Digest {
+		t.Errorf("two is %v, %v", d, err)
+	}
+	if err := os.Symlink("nothing", filepath.Join(dir, "dangling.tar")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := layout.CreateArchive(filepath.Join(dir, "dangling.tar")); !errors.Is(err, layout.ErrNotLayout) {
+		t.Errorf("a link to nothing: %v", err)
 	}
 }
 

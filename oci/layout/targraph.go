@@ -131,6 +131,40 @@ func (a *Archive) Delete(ctx context.Context, desc v1.Descriptor) error {
 	return nil
 }
 
+// Remove removes tags of a manifest and, when it has no other, the manifest, as
+// [Store.Remove] does.
+func (a *Archive) Remove(ctx context.Context, dgst digest.Digest, tags []string, dryRun bool) (Removal, error) {
+	r, err := a.planRemoval(ctx, dgst, tags)
+	if err != nil {
+		return Removal{}, fmt.Errorf("remove %s: %w", dgst, err)
+	}
+	if !dryRun {
+		a.change(r.apply)
+		for _, d := range r.Manifests {
+			a.forget(d)
+		}
+	}
+	return r, nil
+}
+
+func (a *Archive) planRemoval(ctx context.Context, dgst digest.Digest, tags []string) (Removal, error) {
+	x, err := a.current()
+	if err != nil {
+		return Removal{}, err
+	}
+	entries, err := x.entries()
+	if err != nil {
+		return Removal{}, err
+	}
+	return planRemoval(ctx, entries, dgst, tags, func(d digest.Digest) (node, error) {
+		n, _, err := a.node(ctx, d)
+		if errors.Is(err, errdef.ErrNotFound) {
+			err = nil // a blob, or nothing that is here
+		}
+		return n, err
+	})
+}
+
 // forget leaves a blob out of what is written.
 func (a *Archive) forget(dgst digest.Digest) {
 	a.mu.Lock()
@@ -140,30 +174,29 @@ func (a *Archive) forget(dgst digest.Digest) {
 }
 
 // Garbage returns the blobs that [Archive.GC] would free if the manifests were
-// deleted, sorted, with only digest and size.
-func (a *Archive) Garbage(ctx context.Context, without ...digest.Digest) ([]v1.Descriptor, error) {
+// removed, as [Store.Garbage] does; none have to wait.
+func (a *Archive) Garbage(ctx context.Context, without ...digest.Digest) (now, later []v1.Descriptor, err error) {
 	used, err := a.used(ctx, without, true)
 	if err != nil {
-		return nil, fmt.Errorf("look for garbage in %q: %w", a.name, err)
+		return nil, nil, fmt.Errorf("look for garbage in %q: %w", a.name, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	var garbage []v1.Descriptor
 	for _, blobs := range []map[digest.Digest]section{a.blobs, a.spooled} {
 		for d, at := range blobs {
-			if !used[d] {
-				garbage = append(garbage, v1.Descriptor{Digest: d, Size: at.size})
+			if !used[d] && !slices.Contains(without, d) {
+				now = append(now, v1.Descriptor{Digest: d, Size: at.size})
 			}
 		}
 	}
-	slices.SortFunc(garbage, byDigest)
-	return garbage, nil
+	slices.SortFunc(now, byDigest)
+	return now, nil, nil
 }
 
 // GC frees the blobs that nothing in index.json leads to, subjects included,
 // and returns them; a dry run leaves them.
 func (a *Archive) GC(ctx context.Context, dryRun bool) ([]v1.Descriptor, error) {
-	garbage, err := a.Garbage(ctx)
+	garbage, _, err := a.Garbage(ctx)
 	if err != nil || dryRun || len(garbage) == 0 {
 		return garbage, err
 	}

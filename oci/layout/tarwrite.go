@@ -19,6 +19,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/rogpeppe/go-internal/lockedfile"
 
 	"galley/manifest"
 )
@@ -52,7 +53,11 @@ func (a *Archive) temp() (*os.File, error) {
 	if err := makeDirs(dir); err != nil {
 		return nil, err
 	}
-	return os.OpenFile(filepath.Join(dir, a.tempPrefix()+rand.Text()), os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+	perm := fs.FileMode(filePerm)
+	if a.info != nil { // nobody reads what is to come who may not read what is there
+		perm = a.info.Mode().Perm()
+	}
+	return os.OpenFile(filepath.Join(dir, a.tempPrefix()+rand.Text()), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 }
 
 // removeLeftovers removes temporary files of processes long dead. It is a
@@ -76,7 +81,7 @@ func (a *Archive) removeLeftovers() {
 func (a *Archive) Flush(ctx context.Context) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.changes) == 0 && len(a.spooled) == 0 {
+	if !a.dirty && len(a.spooled) == 0 {
 		return nil
 	}
 	if err := a.flush(ctx); err != nil {
@@ -99,18 +104,19 @@ func (a *Archive) flush(ctx context.Context) error {
 		// Before the rename, or a power loss could leave an empty file there.
 		err = f.Sync()
 	}
+	if err == nil && a.info != nil {
+		err = f.Chmod(a.info.Mode().Perm()) // whatever umask made of it
+	}
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = a.unchanged()
-	}
-	if err == nil {
-		err = os.Rename(f.Name(), a.name)
+		err = a.replace(f.Name())
 	}
 	if err != nil {
 		os.Remove(f.Name())
 		return err
 	}
 	a.discard()
+	a.dirty = false
 	if err := a.load(); err != nil {
 		return err
 	}
@@ -120,6 +126,60 @@ func (a *Archive) flush(ctx context.Context) error {
 	}
 	defer root.Close()
 	return syncDir(root, ".")
+}
+
+// replace puts a file in the archive's place, unless another process was faster.
+func (a *Archive) replace(name string) error {
+	unlock, err := a.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := a.unchanged(); err != nil {
+		return err
+	}
+	if a.info == nil {
+		// A link fails where a rename would replace what others just wrote
+		// without the lock; not every file system has them.
+		err := os.Link(name, a.name)
+		if errors.Is(err, fs.ErrExist) {
+			return ErrChanged
+		}
+		if err == nil {
+			return os.Remove(name)
+		}
+	}
+	return os.Rename(name, a.name)
+}
+
+// lock excludes other processes by a file next to the archive. It is removed
+// in the end, because people look into that directory and copy it; who waited
+// for a file that has no name by then locks the next one. Windows refuses to
+// remove it while it is open, and there it stays, which does no harm.
+func (a *Archive) lock() (unlock func(), err error) {
+	name := filepath.Join(filepath.Dir(a.name), "."+filepath.Base(a.name)+".lock")
+	for {
+		// A link would lead the lock, and the file it makes, anywhere.
+		if info, err := os.Lstat(name); err == nil && !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("open %s: %w", name, errNotRegular)
+		}
+		f, err := lockedfile.OpenFile(name, os.O_RDWR|os.O_CREATE, filePerm)
+		if err != nil {
+			return nil, err
+		}
+		mine, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if info, err := os.Lstat(name); err == nil && os.SameFile(mine, info) {
+			return func() {
+				os.Remove(name)
+				f.Close()
+			}, nil
+		}
+		f.Close()
+	}
 }
 
 // discard forgets the spool.

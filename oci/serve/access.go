@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -23,6 +25,47 @@ func readOnly(next http.Handler) http.Handler {
 			writeFailure(w, &failure{status: http.StatusMethodNotAllowed, code: "UNSUPPORTED", message: "this registry is read-only"})
 			return
 		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+func denied(message string) *failure {
+	return &failure{status: http.StatusForbidden, code: "DENIED", message: message}
+}
+
+// sameHost refuses requests over the loopback interface that are for another
+// host: a web page may have its own name resolved to this machine, and is then of
+// the same origin. addr is where the registry listens; on all interfaces, it
+// goes by names that nobody here knows.
+func sameHost(next http.Handler, addr string) http.Handler {
+	own, all := "", false
+	if addr != "" {
+		own = hostname(addr)
+		ip := net.ParseIP(own)
+		all = own == "" || ip != nil && ip.IsUnspecified()
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		local, ok := req.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
+		host := hostname(req.Host)
+		ip := net.ParseIP(host)
+		switch {
+		case all || !ok || !local.IP.IsLoopback(),
+			strings.EqualFold(host, own) || strings.EqualFold(host, "localhost"),
+			ip != nil && ip.IsLoopback():
+			next.ServeHTTP(w, req)
+		default:
+			writeFailure(w, denied("this registry is for its own machine only, and not known as the host of the request"))
+		}
+	})
+}
+
+// hostname is HOST, HOST:PORT, [IP] or [IP]:PORT without what is not its host.
+func hostname(addr string) string { return (&url.URL{Host: addr}).Hostname() }
+
+// noSniff keeps browsers from taking a blob for a page.
+func noSniff(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("X-Content-Type-Options", "nosniff")
 		next.ServeHTTP(w, req)
 	})
 }

@@ -48,6 +48,7 @@ func writeFailure(w http.ResponseWriter, f *failure) {
 	if err != nil {
 		panic(err) // strings always marshal
 	}
+	w.Header().Del(subjectHeader)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(f.status)
 	w.Write(data)

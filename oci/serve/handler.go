@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"path"
+	"slices"
 	"strings"
 
 	"cuelabs.dev/go/oci/ociregistry"
@@ -49,7 +51,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		err = h.blob(w, req, repo, name)
 	case strings.HasSuffix(path, "/manifests/"): // ociserver panics
 		err = &failure{status: http.StatusNotFound, code: "MANIFEST_UNKNOWN", message: "no tag and no digest"}
-	case req.Method == http.MethodPut && strings.Contains(path, "/manifests/"):
+	case req.Method == http.MethodPut && kind(path) == "manifests":
 		err = h.putManifest(w, req)
 	case isList(path):
 		h.list(w, req)
@@ -95,12 +97,25 @@ func (h *handler) putManifest(w http.ResponseWriter, req *http.Request) error {
 	if mediaType, _, err := mime.ParseMediaType(req.Header.Get("Content-Type")); err == nil {
 		req.Header.Set("Content-Type", mediaType) // without parameters
 	}
+	// ociserver does so only for manifests that come with their media type.
+	if m.Subject != nil {
+		w.Header().Set(subjectHeader, m.Subject.Digest.String())
+	}
 	h.rest.ServeHTTP(w, req)
 	return nil
 }
 
-func isList(path string) bool {
-	return path == "/v2/_catalog" || strings.HasSuffix(path, "/tags/list") || strings.Contains(path, "/referrers/")
+// subjectHeader tells who pushed a manifest that its subject was understood.
+const subjectHeader = "OCI-Subject"
+
+// kind returns the last component but one of a path, which says what the last
+// one names. What stands before belongs to the repository, whose components may
+// be any of these words.
+func kind(url string) string { return path.Base(path.Dir(url)) }
+
+// isList reports whether the path is of a list.
+func isList(url string) bool {
+	return url == "/v2/_catalog" || strings.HasSuffix(url, "/tags/list") || kind(url) == "referrers"
 }
 
 // list answers requests for lists. One for no elements at all, which ociserver
@@ -131,9 +146,11 @@ func (w listWriter) WriteHeader(status int) {
 
 // Write implements [io.Writer]; ociserver calls it once.
 func (w listWriter) Write(p []byte) (int, error) {
-	if head, ok := bytes.CutSuffix(p, []byte(":null}")); ok {
-		_, err := w.ResponseWriter.Write(append(bytes.Clone(head), ":[]}"...))
-		return len(p), err
+	for _, member := range []string{`"tags":`, `"repositories":`, `"manifests":`} {
+		if head, ok := bytes.CutSuffix(p, []byte(member+"null}")); ok {
+			_, err := w.ResponseWriter.Write(slices.Concat(head, []byte(member+"[]}")))
+			return len(p), err
+		}
 	}
 	return w.ResponseWriter.Write(p)
 }

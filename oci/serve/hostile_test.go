@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -318,8 +319,76 @@ func (s *site) wantStatusOf(req *http.Request, want int) answer {
 func TestWebPages(t *testing.T) {
 	s := newSite(t, serve.Options{})
 	for _, h := range []string{"Origin: https://evil.example", "Sec-Fetch-Site: cross-site"} {
-		s.want(403, "POST", "/v2/r/blobs/uploads/", "", h)
+		s.wantCode(403, "DENIED", "POST", "/v2/r/blobs/uploads/", "", h)
 	}
+	s.wantHeader(s.want(200, "GET", "/v2/", ""), "X-Content-Type-Options", "nosniff")
+}
+
+// The components of a repository's name may be words of the API.
+func TestRepositoriesNamedAsTheAPI(t *testing.T) {
+	// Manifests that end as ociserver's empty lists do.
+	doc := strings.TrimSuffix(string(ocitest.NewManifest("m").Data), "}")
+	manifests := []ocitest.Blob{
+		ocitest.NewBlob(v1.MediaTypeImageManifest, doc+`,"x":null}`),
+		ocitest.NewBlob(v1.MediaTypeImageManifest, doc+`,"tags":null}`),
+	}
+	s := newSite(t, serve.Options{})
+	for _, word := range []string{"referrers", "tags", "list", "manifests", "blobs", "uploads"} {
+		for _, repo := range []string{word, "a/" + word, "a/" + word + "/b", word + "/" + word, word + "/tags/list"} {
+			for _, m := range manifests {
+				s.pushManifest(repo, word, m)
+				for _, ref := range []string{word, m.Digest.String()} {
+					a := s.want(200, "GET", "/v2/"+repo+"/manifests/"+ref, "")
+					if a.body != string(m.Data) {
+						t.Errorf("%s %s: got %s; want %s", repo, ref, a.body, m.Data)
+					}
+					s.wantHeader(a, "Content-Length", fmt.Sprint(len(m.Data)))
+					s.want(200, "HEAD", "/v2/"+repo+"/manifests/"+ref, "")
+				}
+			}
+			if a := s.want(200, "GET", "/v2/"+repo+"/tags/list", ""); !strings.Contains(a.body, `["`+word+`"]`) {
+				t.Errorf("%s: %s", repo, a.body)
+			}
+			if a := s.want(200, "GET", "/v2/"+repo+"/referrers/"+absent().String(), ""); !strings.Contains(a.body, `"manifests":[]`) {
+				t.Errorf("%s: %s", repo, a.body)
+			}
+			s.want(200, "GET", "/v2/"+repo+"/blobs/"+s.pushBlob(repo, "{}").String(), "")
+		}
+	}
+}
+
+// A blob that a power loss cut short is absent, so that it is uploaded again.
+func TestTornBlob(t *testing.T) {
+	layer := ocitest.NewBlob("application/octet-stream", "the bytes of a model")
+	m := ocitest.NewManifest("m", layer)
+	for _, torn := range []string{"", "the bytes", "the bytes of a model and more"} {
+		s := newSite(t, serve.Options{})
+		s.pushManifest("r", "v1", m, layer)
+		path := "/v2/r/blobs/" + layer.Digest.String()
+		s.want(200, "HEAD", path, "")
+		if err := os.WriteFile(s.blobFile("r", layer.Digest), []byte(torn), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		s.want(404, "HEAD", path, "")
+		s.wantCode(404, "BLOB_UNKNOWN", "GET", path, "")
+		s.want(202, "POST", "/v2/other/blobs/uploads/?from=r&mount="+layer.Digest.String(), "")
+		s.want(404, "HEAD", "/v2/other/blobs/"+layer.Digest.String(), "")
+		s.pushManifest("r", "v1", m, layer)
+		if a := s.want(200, "GET", path, ""); a.body != string(layer.Data) {
+			t.Errorf("healed: %q", a.body)
+		}
+	}
+}
+
+// Its media type may be left to the manifest, and its subject is understood.
+func TestSubjectWithoutContentType(t *testing.T) {
+	s := newSite(t, serve.Options{})
+	m := attached("s", "application/x", v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: absent(), Size: 1})
+	a := s.want(404, "PUT", "/v2/r/manifests/v1", string(m.Data))
+	s.wantHeader(a, "OCI-Subject", "")
+	s.pushBlob("r", "{}")
+	a = s.want(201, "PUT", "/v2/r/manifests/v1", string(m.Data))
+	s.wantHeader(a, "OCI-Subject", absent().String())
 }
 
 func TestListen(t *testing.T) {

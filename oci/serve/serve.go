@@ -20,7 +20,7 @@
 // A manifest of more than 4 MiB, one that is not of its media type, and one
 // that refers to what is not there. A blob whose digest or size is not what was
 // said. Deleting what a manifest consists of. Requests from web pages of other
-// origins.
+// origins, also of those whose name has been made to mean this machine.
 //
 // [OCI distribution specification]: https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md
 package serve
@@ -29,15 +29,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Options configure a handler. The zero value serves everything to everyone.
 type Options struct {
+	// Addr is the HOST:PORT that was given to [Listen]. It is a name for the
+	// registry that requests on the loopback interface may use without a login,
+	// beside localhost and the addresses of that interface.
+	Addr string
 	// ReadOnly refuses every request that would write.
 	ReadOnly bool
 	// Users are who may use the registry; nil: everyone.
@@ -62,9 +73,42 @@ func New(root string, o Options) http.Handler {
 	}
 	if o.Users != nil {
 		h = authenticate(h, o.Users)
+	} else {
+		h = sameHost(h, o.Addr)
 	}
 	// A web page must not write to a registry on its reader's machine.
-	return logged(http.NewCrossOriginProtection().Handler(h), o.Log)
+	origin := http.NewCrossOriginProtection()
+	origin.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		writeFailure(w, denied("requests of web pages of other origins are refused"))
+	}))
+	return logged(noSniff(origin.Handler(h)), o.Log)
+}
+
+// Check returns an error, which wraps [ErrRoot], when root cannot be the
+// directory of a registry: because it is something else, or lies in a layout.
+// One that is yet to be made can.
+func Check(root string) error {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(strings.Split(root, string(filepath.Separator)), layoutDir) {
+		return fmt.Errorf("serve %q: %w: it is in the layout of a repository", root, ErrRoot)
+	}
+	info, err := os.Stat(root)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("serve %q: %w: %w", root, ErrRoot, err)
+	case !info.IsDir():
+		return fmt.Errorf("serve %q: %w: not a directory", root, ErrRoot)
+	}
+	// By the file that every layout has.
+	if _, err := os.Lstat(filepath.Join(root, v1.ImageLayoutFile)); err == nil {
+		return fmt.Errorf("serve %q: %w: it is a layout", root, ErrRoot)
+	}
+	return nil
 }
 
 var (
@@ -72,6 +116,8 @@ var (
 	ErrTaken = errors.New("address in use")
 	// ErrOpen says that other machines could write without a login.
 	ErrOpen = errors.New("open to the network")
+	// ErrRoot says that a directory is none that a registry can be in.
+	ErrRoot = errors.New("no place for a registry")
 )
 
 // Listen announces the address HOST:PORT for a handler of the options. The error
