@@ -29,7 +29,7 @@ import (
 )
 
 // e2eServeSteps is how many steps TestE2EServe has.
-const e2eServeSteps = 32
+const e2eServeSteps = 33
 
 // TestE2EServe has the programs that people use speak to galley serve, and
 // commands and other servers work on its directory meanwhile.
@@ -684,6 +684,18 @@ func (e *e2e) testServeAccess(t *testing.T) {
 		own.feed(e.password, orasLogin...)
 		own.run(e.oras, "pull", "--plain-http", ref)
 		sameFiles(t, project, own.dir, everyday())
+	})
+	e.step(t, "full disk", func(t *testing.T) {
+		dir := e.tmpfs(t)
+		s := e.serve(t, dir)
+		ref := s.repository(t) + ":v1"
+		sh := e.in(t, project)
+		sh.push(ref)
+		e.fill(t, dir)
+		next := s.repository(t) + ":v2"
+		e.in(t, e.full).refused(1, []string{"galley: error: push " + next, "(507)", "galley: hint: keep the model"}, "push", next)
+		sh.run(e.galley, "verify", ref)
+		sh.refused(1, []string{"no tag v2"}, "resolve", next)
 	})
 	e.step(t, "read-only", func(t *testing.T) {
 		dir := t.TempDir()
