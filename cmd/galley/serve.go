@@ -32,7 +32,9 @@ other machines. Commands and other servers may use the same directory meanwhile,
 and nothing that was acknowledged is lost however it ends.
 
 It speaks plain HTTP. Any program on this machine may read and write; for others
-a login or --read-only is needed, and TLS is left to a proxy in front.`,
+a login or --read-only is needed, and TLS is left to a proxy in front. Without a
+login it answers on the loopback only to localhost and to the host of --addr, so
+that no web page reaches it under another name.`,
 		Example: `  galley serve
   galley serve --addr 0.0.0.0:5117 --read-only
   galley serve --addr 0.0.0.0:5117 --htpasswd users`,
