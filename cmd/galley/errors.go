@@ -140,9 +140,6 @@ var hintTable = []func(error) []string{
 	hint(func(e *oci.ReferenceError) []string { return e.Suggest }),
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
-	hint(func(e *oci.LinkError) []string {
-		return []string{"galley pull REF -o DIR   # with a DIR below which there is no such link"}
-	}),
 	hint(func(e *oci.StageError) []string {
 		return []string{"move the stage first: galley tag REF " + e.Stage}
 	}),
@@ -201,8 +198,11 @@ func conflictHint(e *failedAt) []string {
 		}
 		return []string{"the next free one is " + e.ref.WithTag(taken.Next).String()}
 	}
+	pull := "galley pull " + e.ref.String()
+	if as[*oci.LinkError](e) {
+		return []string{pull + " -o another-directory   # below which no link leads out"}
+	}
 	if as[*oci.OverwriteError](e) {
-		pull := "galley pull " + e.ref.String()
 		return []string{pull + " -o another-directory", pull + " --force   # replaces them"}
 	}
 	return nil

@@ -416,3 +416,16 @@ func tidy(entries []entry) ([]entry, error) {
 		return false
 	}), nil
 }
+
+// tags returns the names after last, sorted.
+func (x index) tags(last string) []string {
+	var tags []string
+	for _, raw := range elements(x.list) {
+		// A name that is a digest resolves as the digest, so it is no tag.
+		if name := decodeEntry(raw).name; name > last && checkDigest(digest.Digest(name)) != nil {
+			tags = append(tags, name)
+		}
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}

@@ -250,16 +250,7 @@ func (s *Store) tags(ctx context.Context, last string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	var tags []string
-	for _, raw := range elements(x.list) {
-		name := decodeEntry(raw).name
-		// A name that is a digest resolves as the digest, so it is no tag.
-		if name > last && checkDigest(digest.Digest(name)) != nil {
-			tags = append(tags, name)
-		}
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags), nil
+	return x.tags(last), nil
 }
 
 // update replaces the entries of index.json by what change makes of them. No

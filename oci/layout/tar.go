@@ -488,16 +488,3 @@ func (a *Archive) Tags(_ context.Context, last string, fn func(tags []string) er
 	}
 	return fn(tags)
 }
-
-// tags returns the names after last, sorted.
-func (x index) tags(last string) []string {
-	var tags []string
-	for _, raw := range elements(x.list) {
-		// A name that is a digest resolves as the digest, so it is no tag.
-		if name := decodeEntry(raw).name; name > last && checkDigest(digest.Digest(name)) != nil {
-			tags = append(tags, name)
-		}
-	}
-	slices.Sort(tags)
-	return slices.Compact(tags)
-}
