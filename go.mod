@@ -9,9 +9,11 @@ require (
 	github.com/klauspost/compress v1.20.3 // gzip and zstd, several times the standard library's speed
 	github.com/opencontainers/go-digest v1.0.0 // the digest type of every OCI library
 	github.com/opencontainers/image-spec v1.1.1 // the OCI types
+	github.com/pierrec/lz4/v4 v4.1.33 // lz4 joblib files
 	github.com/rogpeppe/go-internal v1.16.0 // lockedfile: locks between processes on every system; testscript: tests of the real binary
 	github.com/spf13/cobra v1.10.2 // commands, help and completion
 	github.com/spf13/pflag v1.0.9 // cobra's flags, named where commands share them
+	github.com/ulikunitz/xz v0.5.17 // xz and lzma joblib files
 	github.com/vbauerster/mpb/v8 v8.9.3 // progress bars
 	golang.org/x/crypto v0.58.0 // bcrypt: the passwords of galley serve
 	golang.org/x/sync v0.24.0 // errgroup: bounded concurrency that stops on the first error

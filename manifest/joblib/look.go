@@ -1,57 +1,16 @@
-// Package joblib says what a model file is without loading it. A joblib file
-// is a pickle, and loading a pickle runs code; [Look] only reads: it steps
-// over the first opcodes with a symbolic stack and never imports, calls or
-// believes a declared length.
 package joblib
 
 import (
 	"bufio"
 	"bytes"
-	"compress/bzip2"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zlib"
+	"galley/manifest/joblib/internal/container"
 )
-
-// Kind is what a file's content is. The kinds for which [Kind.IsModel] holds
-// are the format strings of a ModelPack config.
-type Kind string
-
-// The kinds of files.
-const (
-	Joblib   Kind = "joblib"      // a pickle with joblib's arrays or compression
-	Pickle   Kind = "pickle"      // any other pickle
-	ONNX     Kind = "onnx"        // an ONNX ModelProto
-	Skops    Kind = "skops"       // a skops archive
-	XGBoost  Kind = "xgboost"     // xgboost's own JSON, UBJSON or binary
-	LightGBM Kind = "lightgbm"    // lightgbm's own text
-	CatBoost Kind = "catboost"    // catboost's own binary
-	Keras    Kind = "keras"       // a Keras archive or HDF5 file
-	Pointer  Kind = "lfs-pointer" // a Git LFS pointer: the file is elsewhere
-	HTML     Kind = "html"        // a web page, as a login page saved under a model's name
-	Zip      Kind = "zip"         // any other zip archive, also .npz
-	JSON     Kind = "json"
-	Text     Kind = "text"
-	Empty    Kind = "empty"
-	Unknown  Kind = "unknown"
-)
-
-// IsModel reports whether k is a format in which models are kept. A pickle
-// may hold anything, see [Peek].
-func (k Kind) IsModel() bool {
-	switch k {
-	case Joblib, Pickle, ONNX, Skops, XGBoost, LightGBM, CatBoost, Keras:
-		return true
-	}
-	return false
-}
-
-// IsPickle reports whether k is unpickled to be used.
-func (k Kind) IsPickle() bool { return k == Joblib || k == Pickle }
 
 // Peek is what the beginning of a file tells. Every value is the claim of
 // whoever wrote the file.
@@ -61,9 +20,8 @@ type Peek struct {
 	// [Pickle]: a joblib file without arrays is a plain pickle.
 	Format Kind
 	// Compression is zlib, gzip, bzip2, xz, lzma, lz4 or empty, found by
-	// joblib's rule: the first bytes, never the name. The content of xz,
-	// lzma and lz4 files is not read; they are taken for [Joblib]. Files of
-	// joblib before 0.10 are "zf", and not read either.
+	// joblib's rule: the first bytes, never the name. Files of joblib before
+	// 0.10 are "zf", and not read.
 	Compression string
 	// Class is module.name of the pickled object, of a pickled function
 	// or of the callable that makes the object. Empty when unknown and for
@@ -88,8 +46,8 @@ const (
 )
 
 // Look reads at most the first MiB of r, and inflates at most one MiB of it,
-// to say what the content is. The error is r's own: bytes that make no sense
-// are [Unknown].
+// to say what the content is; [Inspect] reads all of it. The error is r's own:
+// bytes that make no sense are [Unknown].
 func Look(r io.Reader) (Peek, error) {
 	data, err := read(r, nil, headSize)
 	if err != nil {
@@ -98,7 +56,7 @@ func Look(r io.Reader) (Peek, error) {
 	if k := sniff(data); k != "" {
 		return Peek{Format: k}, nil
 	}
-	if !container(data) && !maybePickle(data) {
+	if !packaged(data) && !maybePickle(data) {
 		return Peek{Format: plain(data)}, nil
 	}
 	if data, err = read(r, data, window); err != nil {
@@ -118,23 +76,27 @@ func read(r io.Reader, data []byte, max int) ([]byte, error) {
 
 // look judges the first window of a file.
 func look(data []byte) Peek {
-	name := compression(data)
-	switch name {
-	case "":
+	method := container.Detect(data)
+	switch method {
+	case container.Plain:
 		if k := archive(data); k != "" {
 			return Peek{Format: k}
 		}
 		return lookPlain(data)
-	case "xz", "lzma", "lz4", "zf":
-		return Peek{Format: Joblib, Compression: name}
+	case container.ZF:
+		return Peek{Format: Joblib, Compression: string(method)}
 	}
-	inner := inflate(name, data)
+	inner := inflate(method, data)
 	if len(inner) == 0 {
 		// Text may begin with an x, which is all that joblib looks at.
-		return lookPlain(data)
+		p := lookPlain(data)
+		if p.Format == Unknown && (method == container.XZ || method == container.LZ4) {
+			p = Peek{Format: Joblib, Compression: string(method)}
+		}
+		return p
 	}
 	p := lookPlain(inner)
-	p.Compression = name
+	p.Compression = string(method)
 	if p.Format == Pickle {
 		p.Format = Joblib
 	}
@@ -147,22 +109,27 @@ func lookPlain(data []byte) Peek {
 	if k := sniff(data[:min(len(data), headSize)]); k != "" {
 		return Peek{Format: k}
 	}
-	m := machine{data: data}
-	end := m.run()
+	m := newMachine(bytes.NewReader(data), &sink{})
+	top, end := m.run()
 	cut := errors.Is(end, io.ErrUnexpectedEOF)
 	switch {
 	case end == nil:
 	case cut && (hasProto(data) || len(data) >= window):
-	case hasProto(data) && len(m.stack) > 0:
+	case hasProto(data) && len(m.stack)+len(m.marks) > 0:
 	default:
 		return Peek{Format: plain(data)}
 	}
-	p := m.peek()
-	p.Whole = end == nil
-	p.Format = Pickle
-	if m.wrapped {
+	p := Peek{Format: Pickle, Whole: end == nil}
+	if m.arrayView {
 		p.Format = Joblib
 	}
+	if end != nil {
+		var ok bool
+		if top, ok = m.bottom(); !ok {
+			return p
+		}
+	}
+	p.Top, p.Class, p.Inside = m.topShape(top), m.classOf(top), m.inside(top)
 	return p
 }
 
@@ -171,8 +138,7 @@ func maybePickle(head []byte) bool {
 	if hasProto(head) {
 		return true
 	}
-	m := machine{data: head}
-	end := m.run()
+	_, end := newMachine(bytes.NewReader(head), &sink{}).run()
 	return end == nil || errors.Is(end, io.ErrUnexpectedEOF) && len(head) >= headSize
 }
 
@@ -182,48 +148,159 @@ func hasProto(data []byte) bool {
 	return len(data) > 1 && data[0] == opProto && data[1] <= 5
 }
 
-// compression is joblib's rule, in joblib's order.
-func compression(data []byte) string {
-	for _, c := range []struct{ prefix, name string }{
-		{"ZF", "zf"},
-		{"\x78", "zlib"},
-		{"\x1f\x8b", "gzip"},
-		{"BZ", "bzip2"},
-		{"\x5d\x00", "lzma"},
-		{"\xfd7zXZ", "xz"},
-		{"\x04\x22\x4d\x18", "lz4"},
-	} {
-		if strings.HasPrefix(string(data[:min(len(data), 8)]), c.prefix) {
-			return c.name
-		}
-	}
-	return ""
-}
-
 // inflate returns what can be had of at most window bytes: the input is cut,
 // so an error at its end is expected and says nothing.
-func inflate(name string, data []byte) []byte {
-	var (
-		r   io.Reader
-		err error
-	)
-	src := bufio.NewReader(bytes.NewReader(data))
-	switch name {
-	case "zlib":
-		r, err = zlib.NewReader(src)
-	case "gzip":
-		var z *gzip.Reader
-		if z, err = gzip.NewReader(src); err == nil {
-			z.Multistream(false) // joblib reads one member
-			r = z
-		}
-	case "bzip2":
-		r = bzip2.NewReader(src)
-	}
-	if err != nil || r == nil {
+func inflate(method container.Method, data []byte) []byte {
+	r, err := container.Open(bufio.NewReader(bytes.NewReader(data)), method, container.Limits{})
+	if err != nil {
 		return nil
 	}
 	var out bytes.Buffer
 	_, _ = io.Copy(&out, io.LimitReader(r, window))
 	return out.Bytes()
+}
+
+// bottom is the lowest value on the stack, whether or not it is finished; a
+// mark there stands for a tuple.
+func (m *machine) bottom() (value, bool) {
+	switch {
+	case len(m.marks) > 0 && m.marks[0] == 0:
+		return m.newBox(kTuple, nil), true // or a list or dict of protocol 0
+	case len(m.stack) > 0:
+		return m.stack[0], true
+	}
+	return 0, false
+}
+
+// topShape names what v is.
+func (m *machine) topShape(v value) string {
+	if v.kind() == kArray || m.makesArray(v) {
+		return "array"
+	}
+	switch v.kind() {
+	case kGlobal:
+		return "global"
+	case kObject:
+		switch {
+		case m.isMapping(v):
+			return "dict"
+		case m.isMadeBy(v, "builtins", "set"), m.isMadeBy(v, "builtins", "frozenset"):
+			return "set"
+		}
+		return "object"
+	case kDict, kList, kTuple, kSet:
+		return v.kind().String()
+	}
+	return "value"
+}
+
+// isMapping reports whether v is one of Python's own dicts with another name.
+func (h *heap) isMapping(v value) bool {
+	return h.isMadeBy(v, "collections", "OrderedDict") || h.isMadeBy(v, "collections", "defaultdict") || h.isMadeBy(v, "collections", "Counter")
+}
+
+// makesArray reports whether v is what one of numpy's own ways to pickle an
+// array makes, finished or not.
+func (h *heap) makesArray(v value) bool {
+	for _, core := range []string{"numpy.core.", "numpy._core."} {
+		if h.isMadeBy(v, core+"multiarray", "_reconstruct") || h.isMadeBy(v, core+"numeric", "_frombuffer") {
+			return true
+		}
+	}
+	return false
+}
+
+// classOf is module.name of an object's class or of a global, or empty. What
+// cannot be a name comes out empty: it would be printed.
+func (m *machine) classOf(v value) string {
+	switch v.kind() {
+	case kArray:
+		return "numpy.ndarray"
+	case kObject:
+		o := m.objects.at(v.index())
+		switch {
+		case m.makesArray(v):
+			return "numpy.ndarray"
+		case m.isMapping(v), m.topShape(v) == "set":
+			return ""
+		}
+		if o.class.kind() == kGlobal {
+			return m.classOf(o.class)
+		}
+	case kGlobal:
+		g := &m.globals[v.index()]
+		if isName(g.module) && isName(g.name) {
+			return g.module + "." + g.name
+		}
+	}
+	return ""
+}
+
+// inside lists the classes of the objects directly in top. After a cut, what
+// has not found its place yet belongs to it too, up to the first object that is
+// still without its state.
+func (m *machine) inside(top value) []string {
+	g := gatherer{m: m, left: 10_000}
+	if top.kind() == kObject {
+		o := m.objects.at(top.index())
+		for _, part := range []value{o.args, o.state, o.items} {
+			g.add(part, 8)
+		}
+	} else {
+		g.add(top, 8)
+	}
+	for i, v := range m.stack {
+		if v == top && i == 0 {
+			continue
+		}
+		g.add(v, 8)
+		if v.kind() == kGlobal || v.kind() == kObject && notable(m.classOf(v)) && m.objects.at(v.index()).flags&built == 0 {
+			break
+		}
+	}
+	return g.classes
+}
+
+// gatherer lists the classes of objects.
+type gatherer struct {
+	m       *machine
+	left    int // how many values are still looked at
+	classes []string
+}
+
+// add adds the class of v, or those of the objects in a container.
+func (g *gatherer) add(v value, depth int) {
+	if g.left--; g.left < 0 || len(g.classes) >= maxInside {
+		return
+	}
+	if v.kind() == kObject && !g.m.isMapping(v) {
+		if class := g.m.classOf(v); notable(class) && !slices.Contains(g.classes, class) {
+			g.classes = append(g.classes, class)
+		}
+		return
+	}
+	if v.kind() == kObject {
+		v = g.m.objects.at(v.index()).items
+	}
+	if depth == 0 {
+		return
+	}
+	for it := range g.m.each(v) {
+		g.add(it, depth-1)
+	}
+}
+
+const maxInside = 16
+
+// notable reports whether a class may be an estimator: it is not one of those
+// with which every pickle is put together.
+func notable(class string) bool {
+	root, _, _ := strings.Cut(class, ".")
+	switch root {
+	case "", "builtins", "copyreg", "collections", "datetime", "decimal", "fractions", "functools", "operator",
+		"types", "pathlib", "uuid", "re", "enum", "_codecs", "zoneinfo", "pytz", "dateutil",
+		"joblib", "numpy", "scipy", "pandas", "polars", "pyarrow":
+		return false
+	}
+	return !strings.HasSuffix(class, "joblib.numpy_pickle.NumpyArrayWrapper")
 }

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
+
+	"galley/manifest/joblib/internal/container"
 )
 
 // sniff names what the first bytes of a file give away by themselves, or
@@ -46,10 +48,10 @@ func sniffJSON(text []byte) Kind {
 	return JSON
 }
 
-// container reports whether head begins like something that has to be opened
-// to be known.
-func container(head []byte) bool {
-	return compression(head) != "" || isZip(head) || isHDF5(head)
+// packaged reports whether head begins like something that has to be opened to
+// be known.
+func packaged(head []byte) bool {
+	return container.Detect(head) != container.Plain || isZip(head) || isHDF5(head)
 }
 
 // archive names the zip archives and HDF5 files that hold models, by the

@@ -1,0 +1,508 @@
+package joblib
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// call executes the opcodes that name classes and make objects of them.
+func (m *machine) call(op byte) error {
+	n := 2
+	switch op {
+	case 'o':
+		return m.callMarked()
+	case opNewObjEx:
+		n = 3
+	}
+	taken, err := m.pop(n)
+	if err != nil {
+		return err
+	}
+	first, last := taken[0], taken[n-1]
+	switch op {
+	case opStackGlobal:
+		return m.stackGlobal(first, last)
+	case 'b':
+		m.push(first)
+		return m.build(first, last)
+	case opNewObjEx:
+		if last.kind() != kDict {
+			return malformed("NEWOBJ_EX with %s for named arguments", last.kind())
+		}
+		if m.total(last) == 0 {
+			return m.make(first, taken[1], isNone(m, taken[1]))
+		}
+		m.use(last, UseValue)
+		return m.make(first, m.newBox(kTuple, []value{taken[1], last}), false)
+	case opNewObj:
+		return m.make(first, last, isNone(m, last))
+	case 'R':
+		return m.make(first, last, false)
+	}
+	return malformed("0x%02x is no opcode", op)
+}
+
+// isNone reports whether v stands for no arguments.
+func isNone(m *machine, v value) bool { return v.kind() == kTuple && m.total(v) == 0 }
+
+// callMarked executes OBJ, which makes an object of the class behind a mark.
+func (m *machine) callMarked() error {
+	taken, err := m.popMark()
+	if err != nil {
+		return err
+	}
+	if len(taken) == 0 {
+		return malformed("OBJ without a class")
+	}
+	return m.makeMaybe(taken[0], taken[1:])
+}
+
+// makeMaybe is what INST and OBJ do: without arguments they instantiate a class
+// and call a function, and who knows which one a name is.
+func (m *machine) makeMaybe(callee value, args []value) error {
+	class := callee.kind() == kGlobal && m.globals[callee.index()].entry != nil
+	return m.make(callee, m.newBox(kTuple, args), len(args) == 0 && class)
+}
+
+// global is a class or function by its name, and what is known of it.
+type global struct {
+	module, name string
+	entry        *entry // what the policy allows; nil: nothing
+	denied       bool   // known to be dangerous, but for the uses of the entry
+	allowed      bool   // by the caller
+	verdict      Verdict
+	uses         Use
+	shapes       []string
+	count        int
+	first        int64
+}
+
+func (g *global) String() string { return g.module + ":" + g.name }
+
+// stackGlobal executes STACK_GLOBAL.
+func (m *machine) stackGlobal(module, name value) error {
+	a, ok1 := m.str(module)
+	b, ok2 := m.str(name)
+	m.view.named(m, module, name)
+	if !ok1 || !ok2 {
+		m.note(Unverifiable, RuleComputed, "a global whose name is computed, or too long to be kept")
+		m.push(newValue(kOpaque, 0))
+		return nil
+	}
+	g, err := m.global(a, b)
+	if err == nil {
+		m.push(g)
+	}
+	return err
+}
+
+// global looks a class or function up, by the names that today's Python gives
+// to those of Python 2.
+func (m *machine) global(module, name string) (value, error) {
+	p := m.policy
+	if m.proto < 3 {
+		module, name = p.python3(module, name)
+	} else if a, b := p.python3(module, name); m.outer < 3 && m.depth > 0 && (a != module || b != name) {
+		// Since 1.6 joblib reads the names in an array of objects by the
+		// protocol of the pickle around it.
+		m.note(Unverifiable, RuleStream, "a name that means %.60q to some releases of joblib and %.60q to others", module+":"+name, a+":"+b)
+	}
+	i, ok := m.byName[[2]string{module, name}]
+	if !ok {
+		i = len(m.globals)
+		m.byName[[2]string{module, name}] = i
+		m.globals = append(m.globals, global{module: module, name: name, first: m.at, verdict: Pass})
+		m.spent += 512 + 2*int64(len(module)+len(name))
+		m.judge(&m.globals[i], p)
+	}
+	m.globals[i].count++
+	return newValue(kGlobal, uint64(i)), nil
+}
+
+// judge says what importing a global means, before any use.
+func (m *machine) judge(g *global, p *policy) {
+	top, _, _ := strings.Cut(g.module, ".")
+	g.entry = p.allow[[2]string{g.module, g.name}]
+	g.allowed = slices.Contains(m.sink.allow, g.String())
+	reason, denied := p.denied(g.module, g.name)
+	g.denied = denied
+	switch {
+	case !isName(g.module) || !isName(g.name):
+		g.denied = true
+		m.blame(g, Unverifiable, RuleName, "no name that an import could spell")
+	case g.entry != nil:
+	case strings.Contains(g.name, "."):
+		g.denied = true
+		m.blame(g, Dangerous, RuleDotted, "a name that walks from one object to the next")
+	case denied:
+		m.blame(g, Dangerous, RuleDenied, "%s", reason)
+	case g.allowed:
+	case p.stdlib[top]:
+		g.denied = true
+		m.blame(g, Dangerous, RuleStdlib, "of the standard library, and nothing that a model needs")
+	case top == mainModule:
+		m.blame(g, Review, RuleMain, "exists only in the script that trained the model")
+	case top == "sklearn" && g.name != "" && g.name[0] >= 'A' && g.name[0] <= 'Z':
+		m.blame(g, Review, RuleUnknown, "looks like a class of another scikit-learn than galley knows")
+	default:
+		m.blame(g, Review, RuleUnknown, "of a library that galley does not know")
+	}
+}
+
+// blame adds a finding about a global, once for each rule.
+func (m *machine) blame(g *global, v Verdict, rule Rule, format string, args ...any) {
+	if g.denied && g.entry != nil {
+		v = Dangerous // its only innocent uses are those of the entry
+	}
+	g.verdict = max(g.verdict, v)
+	m.sink.add(Finding{Verdict: v, Rule: rule, Offset: m.at, Global: g.String(), Message: fmt.Sprintf(format, args...)})
+}
+
+// isName reports whether s is a name of Python's, of ASCII only, or several
+// with dots between.
+func isName(s string) bool {
+	for part := range strings.SplitSeq(s, ".") {
+		if part == "" || part[0] >= '0' && part[0] <= '9' || strings.ContainsFunc(part, func(r rune) bool {
+			return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		}) {
+			return false
+		}
+	}
+	return len(s) <= 255
+}
+
+// use notes that v stands somewhere as a value.
+func (m *machine) use(v value, u Use) {
+	if v.kind() != kGlobal {
+		return
+	}
+	g := &m.globals[v.index()]
+	g.uses |= u
+	if u == UseValue && g.entry != nil && g.entry.uses&(UseValue|UseInstantiated) == 0 {
+		m.blame(g, Review, RuleUse, "stands as a value; it is only ever called")
+	}
+}
+
+// make pushes what calling callee with args makes; bare says that only its
+// __new__ is called, and without arguments.
+func (m *machine) make(callee, args value, bare bool) error {
+	m.view.called(m, callee)
+	i := m.objects.add(m.heap, 40, object{class: callee, args: args})
+	v := newValue(kObject, uint64(i))
+	m.push(v)
+	m.use(args, UseValue)
+	if callee.kind() != kGlobal {
+		m.note(Dangerous, RuleComputed, "a call of something computed")
+		return nil
+	}
+	g := &m.globals[callee.index()]
+	if bare {
+		g.uses |= UseInstantiated
+	} else {
+		g.uses |= UseCalled
+		if len(g.shapes) < maxShapes {
+			if s := m.shape(args); !slices.Contains(g.shapes, s) {
+				g.shapes = append(g.shapes, s)
+				m.spent += int64(len(s))
+			}
+		}
+	}
+	o := m.objects.at(i)
+	if bare {
+		o.flags |= made
+	}
+	m.checkCall(g, o, bare)
+	return nil
+}
+
+const maxShapes = 4
+
+// checkCall compares a call with what the policy knows of the callable.
+func (m *machine) checkCall(g *global, o *object, bare bool) {
+	e := g.entry
+	switch {
+	case o.args.kind() != kTuple && o.args.kind() != kList && !g.denied:
+		// Python takes whatever can be iterated over, in its own way.
+		v := Unverifiable
+		if k := o.args.kind(); k == kGlobal || k >= kObject {
+			v = Dangerous
+		}
+		m.blame(g, v, RuleArguments, "called with %s for arguments", o.args.kind())
+	case e == nil && (bare || g.allowed || g.denied):
+	case e == nil:
+		m.blame(g, Unverifiable, RuleUnknownCall, "called with arguments, and nobody here knows what it does")
+	case bare && e.uses&UseInstantiated != 0:
+		if g.isWrapper() {
+			o.flags |= wrapperAt
+		}
+	case !bare && e.uses&UseCalled != 0:
+		if !e.rule(m, g, o) {
+			m.blameArguments(g, o.args)
+		}
+	case e.uses&(UseInstantiated|UseCalled) == 0:
+		m.blame(g, Dangerous, RuleUse, "called; only its name is ever written")
+	case g.isWrapper():
+		m.blame(g, Unverifiable, RuleArray, "the placeholder of an array is made in a way that joblib does not use")
+	default:
+		m.blame(g, Unverifiable, RuleUse, "made in a way that its library does not use")
+	}
+}
+
+func (m *machine) blameArguments(g *global, args value) {
+	v := Unverifiable
+	if m.holdsCallable(args, 4) {
+		v = Dangerous
+	}
+	m.blame(g, v, RuleArguments, "called with %s, which its library never writes", m.shape(args))
+}
+
+// holdsCallable reports whether a class, a function or something unknown is
+// among the items of v, as many levels deep.
+func (m *machine) holdsCallable(v value, depth int) bool {
+	m.ops++
+	switch k := v.kind(); {
+	case k == kGlobal:
+		return !m.isMissing(v)
+	case k == kOpaque:
+		return true
+	case !v.isContainer():
+		return false
+	case depth == 0 && m.total(v) > 0, m.boxes.at(v.index()).opaque:
+		return true
+	}
+	for it := range m.each(v) {
+		if m.holdsCallable(it, depth-1) {
+			return true
+		}
+	}
+	return false
+}
+
+// isMissing reports whether v is pandas' NA, which is pickled by its name.
+func (h *heap) isMissing(v value) bool {
+	return h.isGlobal(v, "pandas", "NA") || h.isGlobal(v, "pandas._libs.missing", "NA") || h.isGlobal(v, "pandas._libs.missing", "_NA")
+}
+
+// shape spells the kinds of arguments, as (str, int, global:numpy.ndarray).
+func (m *machine) shape(args value) string {
+	const longest = 300
+	items := m.list(args, 16)
+	if items == nil {
+		return args.kind().String()
+	}
+	var names []string
+	for _, it := range items {
+		name := it.kind().String()
+		if it.kind() == kGlobal {
+			g := &m.globals[it.index()]
+			name = fmt.Sprintf("global:%.80s.%.80s", g.module, g.name)
+		}
+		names = append(names, name)
+	}
+	text := "(" + strings.Join(names, ", ") + ")"
+	if len(text) > longest {
+		text = text[:longest] + "…"
+	}
+	return text
+}
+
+func (k kind) String() string {
+	return [...]string{"None", "bool", "int", "int", "float", "str", "bytes", "bytearray", "long data", "global", "tuple", "list", "dict", "set", "object", "array", "unknown"}[k]
+}
+
+// isWrapper reports whether g is the class of joblib's placeholders.
+func (g *global) isWrapper() bool {
+	return g.name == "NumpyArrayWrapper" && (g.module == "joblib.numpy_pickle" || g.module == "sklearn.externals.joblib.numpy_pickle")
+}
+
+// fillObject gives items to an object: it is a kind of dict or list, or has
+// methods that take them.
+func (m *machine) fillObject(v value, items []value, pairs bool) error {
+	o := m.objects.at(v.index())
+	u, k := UseAppend, kList
+	if pairs {
+		u, k = UseSetItem, kDict
+	}
+	if o.class.kind() == kGlobal {
+		g := &m.globals[o.class.index()]
+		g.uses |= u
+		if g.entry != nil && g.entry.uses&u == 0 {
+			m.blame(g, Review, RuleUse, "given items, which its library's pickles do not do")
+		}
+	}
+	if m.plain {
+		return nil
+	}
+	if o.items == 0 {
+		o.items = m.newBox(k, nil)
+	}
+	if o.items.kind() != k {
+		m.note(Review, RuleOpcode, "an object is given items as a list and as a dict")
+		return nil
+	}
+	m.extend(o.items, items)
+	return nil
+}
+
+// build executes BUILD on target, which is on top of the stack.
+func (m *machine) build(target, state value) error {
+	m.use(state, UseValue)
+	switch target.kind() {
+	case kObject:
+	case kGlobal:
+		m.blame(&m.globals[target.index()], Dangerous, RuleState, "attributes are set on a class, function or module")
+		return nil
+	case kOpaque:
+		return nil
+	default:
+		return malformed("BUILD on a %s", target.kind())
+	}
+	o := m.objects.at(target.index())
+	if state.kind() == kDict && !m.plain {
+		m.boxes.at(state.index()).state = true
+	}
+	if m.plain {
+		m.checkState(o, state)
+		return nil
+	}
+	again := o.flags&built != 0
+	o.flags |= built
+	switch {
+	case o.flags&wrapperAt != 0:
+		if again {
+			return malformed("the placeholder of an array gets a second state")
+		}
+		return m.readArray(o, state)
+	case o.flags&dtypeAt != 0:
+		if again {
+			return malformed("a dtype gets a second state")
+		}
+		return m.buildDtype(o, state)
+	case o.flags&arrayAt != 0:
+		if again {
+			return malformed("an array gets a second state")
+		}
+		return m.buildArray(o, state)
+	case again:
+		m.note(Review, RuleState, "an object gets a second state")
+	}
+	o.state = state
+	m.checkState(o, state)
+	return nil
+}
+
+// checkState looks at the attributes that BUILD sets. The second dict of a pair
+// is set by setattr, which can change what the object is.
+func (m *machine) checkState(o *object, state value) {
+	if o.class.kind() == kGlobal {
+		if g := &m.globals[o.class.index()]; g.entry != nil && g.entry.state != nil && !g.entry.state(m, o, state) {
+			m.blameArguments(g, state)
+		}
+	}
+	own := false // the class is known to read its state in its own way
+	if o.class.kind() == kGlobal {
+		g := &m.globals[o.class.index()]
+		own = g.entry != nil && (g.entry.state != nil || isPandas(g.module))
+	}
+	pair, isPair := m.tuple(state, 2)
+	if !own && (m.mayMap(state) || isPair && (m.mayMap(pair[0]) || m.mayMap(pair[1]))) {
+		m.note(Unverifiable, RuleState, "the state of an object is another object's items")
+	}
+	m.checkKeys(state, Review, !m.isRouting(o.class))
+	if isPair {
+		m.checkKeys(pair[0], Dangerous, true)
+		m.checkKeys(pair[1], Dangerous, true)
+		for k := range m.pairs(pair[1]) {
+			if k.kind() != kStr {
+				m.note(Unverifiable, RuleState, "an attribute is set whose name is no string")
+			}
+		}
+	}
+}
+
+// isPandas reports whether a module is one of pandas', whose classes have states
+// of their own, and items.
+func isPandas(module string) bool { return module == "pandas" || strings.HasPrefix(module, "pandas.") }
+
+// mayMap reports whether v is an object that may have keys and values without
+// being a dict, which BUILD would take for attributes.
+func (m *machine) mayMap(v value) bool {
+	switch v.kind() {
+	case kOpaque:
+		return true
+	case kObject:
+		class := m.objects.at(v.index()).class
+		if class.kind() != kGlobal {
+			return true
+		}
+		g := &m.globals[class.index()]
+		return g.entry == nil || g.entry.uses&UseSetItem != 0 || isPandas(g.module)
+	}
+	return false
+}
+
+// isRouting reports whether class is one of scikit-learn's whose attributes are
+// named after the methods to which metadata is routed.
+func (h *heap) isRouting(class value) bool {
+	return class.kind() == kGlobal && h.globals[class.index()].module == "sklearn.utils._metadata_requests"
+}
+
+// checkKeys looks for attributes that stand for what the object is, or for its
+// methods.
+func (m *machine) checkKeys(dict value, dunder Verdict, methods bool) {
+	if dict.kind() == kDict && m.cut(dict) {
+		m.note(Unverifiable, RuleLimit, "a state of more than %d attributes", maxKept/2)
+	}
+	for k, v := range m.pairs(dict) {
+		m.ops++
+		key, ok := m.str(k)
+		switch {
+		case k.kind() >= kCut && k.kind() != kTuple:
+			m.note(Unverifiable, RuleState, "an attribute is set whose name is computed, or too long to be kept")
+		case !ok, key == "__doc__", key == "__name__":
+		case key == "__class__":
+			m.note(Dangerous, RuleState, "an object is turned into another by setting __class__")
+		case strings.HasPrefix(key, "__") && strings.HasSuffix(key, "__"):
+			m.note(dunder, RuleState, "the attribute %.40s is set", key)
+		case methods && isMethod(key) && m.isCallable(v):
+			m.note(Review, RuleState, "the method %s is replaced", key)
+		case key == "pre_dispatch" && !m.isPreDispatch(v):
+			m.note(Review, RuleState, "pre_dispatch is code that joblib before 1.2 evaluates")
+		}
+	}
+}
+
+// isCallable reports whether v may be called: it is a class, a function or an
+// object, but no number of numpy's.
+func (m *machine) isCallable(v value) bool {
+	switch v.kind() {
+	case kGlobal, kOpaque:
+		return true
+	case kObject:
+		_, number := m.scalar(v)
+		return !number && !m.isArray(v)
+	}
+	return false
+}
+
+// isMethod reports whether key is a method that serving code calls.
+func isMethod(key string) bool {
+	switch key {
+	case "fit", "predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform",
+		"fit_transform", "fit_predict", "score", "score_samples", "get_params", "set_params", "get_feature_names_out":
+		return true
+	}
+	return false
+}
+
+// isPreDispatch reports whether v is a value of pre_dispatch that is no code:
+// joblib before 1.2 evaluated strings (CVE-2022-21797).
+func (m *machine) isPreDispatch(v value) bool {
+	s, ok := m.str(v)
+	if !ok {
+		return v.kind() != kCut
+	}
+	s = strings.TrimSuffix(strings.ReplaceAll(s, " ", ""), "*n_jobs")
+	return s == "all" || s == "n_jobs" || s != "" && strings.Trim(s, "0123456789.") == ""
+}

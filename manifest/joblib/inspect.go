@@ -1,0 +1,302 @@
+package joblib
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"galley/manifest/joblib/internal/container"
+)
+
+// Options say how [Inspect] reads. The zero value is good.
+type Options struct {
+	// Allow lists globals, as module:name, that somebody has looked at. They
+	// pass where they would need review; what is known to be dangerous is not
+	// allowed by it.
+	Allow []string
+	// Deep looks into the nodes of scikit-learn's trees: edited ones crash
+	// predict, or never end, even where nothing runs at load time. Bytes
+	// inside of pickles are then kept, within the same limit of memory.
+	Deep bool
+	// MaxSize bounds the uncompressed bytes; 0: 16 GiB. What is larger is
+	// [Unverifiable].
+	MaxSize int64
+}
+
+// Inspect reads r to its end, in one pass, and says what is in it and what
+// loading it would run. Memory is at most 256 MiB for what the file holds, and
+// what its decompression needs; time is bounded by the size. The error is one
+// of r's: whatever is wrong with the bytes is in the report.
+func Inspect(r io.Reader, o Options) (*Report, error) {
+	src := bufio.NewReaderSize(r, inputSize)
+	head, err := src.Peek(inputSize)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	i := &inspector{head: bytes.Clone(head), sink: &sink{allow: o.Allow}, options: o}
+	if err := i.read(src); err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	// Also what nobody had to read counts for those who hash along.
+	if _, err := io.Copy(io.Discard, src); err != nil {
+		return nil, fmt.Errorf("read model: %w", err)
+	}
+	return i.report(), nil
+}
+
+// inspector makes one report.
+type inspector struct {
+	head    []byte // of the file
+	inner   []byte // of the uncompressed bytes, where there is compression
+	options Options
+	sink    *sink
+	method  container.Method
+	m       *machine
+	top     value
+	end     error // of the walk
+	size    int64
+}
+
+// read walks the pickle in src. The error is src's own.
+func (i *inspector) read(src *bufio.Reader) error {
+	i.method = container.Detect(i.head)
+	if i.method == container.ZF {
+		i.fault(Unverifiable, RuleContainer, 0, "written by joblib before 0.10, in a form that can name other files to load")
+		return nil
+	}
+	z, err := container.Open(src, i.method, container.Limits{MaxOutput: i.options.MaxSize})
+	if err != nil {
+		return i.unopened(err)
+	}
+	body := bufio.NewReaderSize(z, headSize)
+	i.inner, _ = body.Peek(headSize)
+	i.inner = bytes.Clone(i.inner)
+	if len(i.inner) == 0 && i.method != container.Plain {
+		_, err := body.Peek(1)
+		if errors.Is(err, io.EOF) {
+			err = &container.FormatError{Method: i.method, Err: io.ErrUnexpectedEOF}
+		}
+		return i.unopened(err)
+	}
+	i.m = newMachine(body, i.sink)
+	i.m.deep = i.options.Deep
+	i.top, i.end = i.m.run()
+	if err := i.judgeEnd(); err != nil {
+		return err
+	}
+	rest, err := io.Copy(io.Discard, body)
+	i.size = i.m.in.base + int64(i.m.in.w) + rest
+	if i.end == nil && i.size > i.m.in.pos() {
+		i.fault(Review, RuleTrailing, i.m.in.pos(), fmt.Sprintf("%d bytes follow the end of the pickle", i.size-i.m.in.pos()))
+	}
+	if err != nil {
+		if err := i.decodeFault(err); err != nil {
+			return err
+		}
+	}
+	return i.finish(z)
+}
+
+func (i *inspector) fault(v Verdict, rule Rule, offset int64, msg string) {
+	i.sink.add(Finding{Verdict: v, Rule: rule, Offset: offset, Message: msg})
+}
+
+// unopened deals with a file whose beginning says that it is compressed, and
+// that is not. joblib fails on it; pickle.load may not.
+func (i *inspector) unopened(err error) error {
+	if err := i.decodeFault(err); err != nil {
+		return err
+	}
+	i.m = newMachine(bytes.NewReader(i.head), i.sink)
+	i.m.plain = true
+	i.top, i.end = i.m.run()
+	i.m = nil
+	return nil
+}
+
+// decodeFault turns an error of decompression into a finding, and returns any
+// other.
+func (i *inspector) decodeFault(err error) error {
+	if f, ok := errors.AsType[*container.FormatError](err); ok {
+		rule := RuleContainer
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			rule = RuleTruncated
+		}
+		i.fault(Unverifiable, rule, -1, fmt.Sprintf("the %s data cannot be read at byte %d: %v", f.Method, f.Offset, f.Err))
+		return nil
+	}
+	if l, ok := errors.AsType[*container.LimitError](err); ok {
+		i.fault(Unverifiable, RuleLimit, -1, l.Error())
+		return nil
+	}
+	return err
+}
+
+// judgeEnd says why the walk did not come to the end. The error is the
+// source's.
+func (i *inspector) judgeEnd() error {
+	stream, ok := errors.AsType[*streamError](i.end)
+	switch {
+	case i.end == nil:
+	case errors.Is(i.end, io.ErrUnexpectedEOF) && errors.Is(i.m.in.err, io.EOF):
+		i.fault(Unverifiable, RuleTruncated, i.m.in.pos(), "the file ends within the pickle")
+	case ok:
+		i.fault(Unverifiable, stream.rule, i.m.at, stream.msg)
+	default:
+		return i.decodeFault(i.end)
+	}
+	return nil
+}
+
+// finish looks at the end of the compressed data.
+func (i *inspector) finish(z *container.Reader) error {
+	end, err := z.Finish()
+	if err != nil {
+		return i.decodeFault(err)
+	}
+	for _, o := range end.Oddities {
+		v, rule := Review, RuleContainer
+		switch o.Kind {
+		case container.ExtraMember:
+			v = Unverifiable
+		case container.TrailingBytes:
+			v, rule = Unverifiable, RuleTrailing // on zlib and gzip joblib fills the memory with it
+		case container.Damaged:
+			if i.end != nil {
+				v = Unverifiable
+			}
+		}
+		i.fault(v, rule, -1, fmt.Sprintf("%s: %s at byte %d: %s", i.method, o.Kind, o.Offset, o.Detail))
+	}
+	return nil
+}
+
+// report puts together what was found.
+func (i *inspector) report() *Report {
+	r := &Report{Compression: string(i.method), Size: i.size, Format: i.format()}
+	if !r.Format.IsPickle() {
+		return i.foreign(r)
+	}
+	if i.m != nil {
+		i.m.describe(r, i.top, i.end == nil)
+		if i.options.Deep && i.end == nil {
+			i.m.checkTrees(histogramFeatures(r.Models))
+		}
+	}
+	r.Peek.Format, r.Peek.Compression = r.Format, r.Compression
+	r.Findings, r.More = i.sink.sorted(), i.sink.more
+	r.Verdict = max(Pass, i.sink.worst)
+	return r
+}
+
+// histogramFeatures is how many features the histogram gradient boosting in the
+// file takes; -1 if that is not one number.
+func histogramFeatures(models []*Model) int64 {
+	n := int64(-1)
+	for _, m := range models {
+		if h := m.Find(func(m *Model) bool { return strings.Contains(m.Class, ".HistGradientBoosting") }); h != nil && h.Features >= 0 {
+			n = max(n, int64(h.Features))
+		}
+	}
+	return n
+}
+
+// format says what the file is. It is no pickle only if a reader of pickles
+// fails on it before it has imported anything.
+func (i *inspector) format() Kind {
+	inner := i.inner
+	if i.method == container.Plain {
+		inner = i.head
+	}
+	switch {
+	case i.m == nil && i.method == container.Plain: // never
+	case i.m == nil && i.sink.worst < Dangerous:
+		if k := plain(i.head); k == Text {
+			return k // it only begins like something compressed
+		}
+	case i.m != nil && i.end != nil && !i.m.imports() && !hasProto(inner):
+		if k := i.otherwise(inner); k != "" {
+			return k
+		}
+	}
+	if i.method != container.Plain || i.m != nil && i.m.arrayView {
+		return Joblib
+	}
+	return Pickle
+}
+
+// otherwise says what bytes are that no reader of pickles gets through; empty if
+// they are at least a part of a pickle.
+func (i *inspector) otherwise(data []byte) Kind {
+	if k := sniff(data[:min(len(data), headSize)]); k != "" {
+		return k
+	}
+	if k := archive(data); k != "" {
+		return k
+	}
+	k := plain(data)
+	if e, ok := errors.AsType[*streamError](i.end); k == Text || ok && (e.illegal || e.rule == RuleStream && i.m.at == 0) {
+		return k
+	}
+	return ""
+}
+
+// imports reports whether the walk came upon a name that can be imported.
+func (m *machine) imports() bool {
+	return slices.ContainsFunc(m.globals, func(g global) bool { return isName(g.module) && isName(g.name) })
+}
+
+// foreign is the report of what is no pickle.
+func (i *inspector) foreign(r *Report) *Report {
+	r.Peek = Peek{Format: r.Format}
+	// Text that begins like no pickle can be a model of some library's.
+	foreign := r.Format == Text && i.m != nil && i.m.at == 0 && len(i.head) > 0 && !operands[i.head[0]].legal
+	if r.Format.IsModel() || r.Format == JSON || foreign {
+		r.Verdict = NotPickle
+		return r
+	}
+	// Nothing runs by unpickling that either; but it is no model, and there
+	// is nothing to be said for it.
+	msg := map[Kind]string{
+		Zip:     "a zip archive that is no model galley knows; what is in it was not read",
+		HTML:    "an HTML page, not a model",
+		Pointer: "a Git LFS pointer, not a model",
+		Empty:   "an empty file",
+	}[r.Format]
+	if msg == "" {
+		msg = "no pickle, and no format that galley knows"
+	}
+	r.Verdict = Unverifiable
+	r.Findings = []Finding{{Verdict: Unverifiable, Rule: RuleFormat, Message: msg}}
+	if i.m != nil {
+		r.Findings[0].Offset = i.m.at
+	}
+	return r
+}
+
+// sortGlobals lists the globals by module and name.
+func (m *machine) sortGlobals(allow []string) (list []Global, allowed []string) {
+	for i := range m.globals {
+		g := &m.globals[i]
+		if g.uses == 0 {
+			g.uses = UseImported
+		}
+		list = append(list, Global{
+			Module: g.module, Name: g.name, Uses: g.uses.Strings(), Shapes: g.shapes, Count: g.count, Offset: g.first,
+			Verdict: g.verdict, Allowed: g.allowed,
+		})
+		if g.allowed && g.entry == nil && slices.Contains(allow, g.String()) {
+			allowed = append(allowed, g.String())
+		}
+	}
+	slices.SortFunc(list, func(a, b Global) int {
+		return cmp.Or(strings.Compare(a.Module, b.Module), strings.Compare(a.Name, b.Name))
+	})
+	slices.Sort(allowed)
+	return list, allowed
+}
