@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"galley/manifest/joblib"
 	"galley/manifest/training"
 )
 
@@ -18,9 +19,14 @@ import (
 type Info struct {
 	Name, Version    string
 	Revision, Source string
-	Created          string // RFC 3339
-	Trained          string // RFC 3339, or without a zone where none was known
-	Class            string // module.name of the estimator
+	Created          string   // RFC 3339
+	Trained          string   // RFC 3339, or without a zone where none was known
+	Class            string   // module.name of the estimator
+	Steps            []string // classes of a pipeline's
+	Sklearn          []string // version stamps in the model
+	Numpy, Joblib    string   // the generations that wrote it: "2", ">=1.2,<1.5"
+	Imports          []string // top-level modules that loading imports
+	Scan             string   // the verdict when it was pushed; see [joblib.Verdict]
 	Content          digest.Digest
 	Features         int           // how many; -1: unknown
 	FeaturesDigest   digest.Digest // the feature contract
@@ -37,6 +43,12 @@ func (a *Artifact) Info() Info {
 		Revision: an[v1.AnnotationRevision], Source: an[v1.AnnotationSource],
 		Created: an[v1.AnnotationCreated], Trained: an[AnnotationTrained],
 		Class:          an[AnnotationModelClass],
+		Steps:          commas(an[AnnotationModelSteps]),
+		Sklearn:        commas(an[AnnotationModelSklearn]),
+		Numpy:          an[AnnotationModelNumpy],
+		Joblib:         an[AnnotationModelJoblib],
+		Imports:        commas(an[AnnotationModelImports]),
+		Scan:           an[AnnotationModelScan],
 		Content:        digest.Digest(an[AnnotationContent]),
 		Features:       count(an[AnnotationFeaturesCount], -1),
 		FeaturesDigest: digest.Digest(an[AnnotationFeaturesDigest]),
@@ -52,6 +64,20 @@ func (a *Artifact) Info() Info {
 		}
 	}
 	return i
+}
+
+// Requirements returns what has to be installed to load the model, as lines of a
+// requirements file.
+func (i Info) Requirements() []string {
+	return joblib.Requirements(joblib.Packages(i.Imports, i.Sklearn))
+}
+
+// commas splits a list; none of its elements holds a comma.
+func commas(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return strings.Split(s, ",")
 }
 
 func count(s string, missing int) int {

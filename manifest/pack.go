@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -17,8 +15,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"galley/manifest/joblib"
-	"galley/manifest/training"
+	"galley/manifest/contract"
 )
 
 // Input is one file to pack.
@@ -54,6 +51,10 @@ type PackOptions struct {
 
 	Annotations map[string]string // added to the manifest's, or overriding them
 
+	// Allow lists globals of pickles, as module:name, that somebody has looked
+	// at; see [joblib.Options].
+	Allow []string
+
 	// Read is told of n more bytes of a file of that size being read to be
 	// hashed, from several goroutines at once; nil: nobody is.
 	Read func(path string, size int64, n int)
@@ -75,6 +76,11 @@ type Packed struct {
 	*Artifact
 	// Warnings tell what was odd about the files, a sentence each.
 	Warnings []string
+	// Scans are what is in the files, but for the two JSON files, in the order
+	// of paths. Whether that lets them be carried, [CheckScans] says.
+	Scans []Scan
+	// Fit says whether the features file is the model's.
+	Fit contract.Result
 
 	manifest []byte
 	config   []byte
@@ -94,7 +100,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 			return nil, fmt.Errorf("annotation %q: %w", key, ErrReserved)
 		}
 	}
-	files, err := sources(inputs, o.Read)
+	files, err := sources(inputs, o)
 	if err != nil {
 		return nil, err
 	}
@@ -102,10 +108,13 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Packed{layers: layersOf(files, o.Format), Warnings: facts.warnings}
+	p := &Packed{layers: layersOf(files, o.Format)}
 	if err := measure(ctx, p.layers); err != nil {
 		return nil, err
 	}
+	facts.inspected(files)
+	p.Scans, p.Fit = facts.scans, facts.fit
+	p.Warnings = facts.warnings
 	if p.config, err = marshal(p.modelConfig(facts, o)); err != nil {
 		return nil, err
 	}
@@ -141,7 +150,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 }
 
 // sources opens every input, in the order of paths.
-func sources(inputs []Input, read func(string, int64, int)) ([]*source, error) {
+func sources(inputs []Input, o PackOptions) ([]*source, error) {
 	if len(inputs) == 0 {
 		return nil, ErrNoFiles
 	}
@@ -155,7 +164,7 @@ func sources(inputs []Input, read func(string, int64, int)) ([]*source, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.read = read
+		s.read, s.scan.Allow = o.Read, o.Allow
 		files = append(files, s)
 	}
 	slices.SortFunc(files, func(a, b *source) int { return strings.Compare(a.Path, b.Path) })
@@ -199,190 +208,4 @@ func (p *Packed) Exists(_ context.Context, d v1.Descriptor) (bool, error) {
 		return true, nil
 	}
 	return slices.ContainsFunc(p.layers, func(l *packedLayer) bool { return l.desc.Digest == d.Digest }), nil
-}
-
-// facts is what the files say about the model.
-type facts struct {
-	model    *source // nil when there is none
-	look     joblib.Peek
-	features *training.Features
-	summary  *training.Summary
-	raw      map[Role]digest.Digest // of the JSON files
-	warnings []string
-}
-
-// FileError is a features or summary file that cannot be read as JSON.
-type FileError struct {
-	Path string
-	Err  error
-}
-
-func (e *FileError) Error() string { return fmt.Sprintf("read %s: %v", e.Path, e.Err) }
-
-// Unwrap returns the cause.
-func (e *FileError) Unwrap() error { return e.Err }
-
-// readFacts reads the JSON files and looks at the model.
-func readFacts(files []*source, o PackOptions) (*facts, error) {
-	f := &facts{raw: make(map[Role]digest.Digest)}
-	for _, s := range files {
-		var err error
-		switch {
-		case s.Role == RoleModel && f.model == nil:
-			f.model = s
-			err = f.lookAt(s)
-		case s.Role == RoleFeatures && f.features == nil:
-			err = f.readJSON(s, func(data []byte) (err error) {
-				f.features, err = training.ParseFeatures(data, o.FeaturesPath)
-				return err
-			})
-		case s.Role == RoleSummary && f.summary == nil:
-			err = f.readJSON(s, func(data []byte) (err error) {
-				f.summary, err = training.ParseSummary(data)
-				return err
-			})
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
-	f.check()
-	return f, nil
-}
-
-func (f *facts) lookAt(s *source) error {
-	file, err := s.Open()
-	if err != nil {
-		return fmt.Errorf("pack %s: %w", s.Path, err)
-	}
-	defer file.Close()
-	if f.look, err = joblib.Look(file); err != nil {
-		return fmt.Errorf("pack %s: %w", s.Path, err)
-	}
-	return nil
-}
-
-func (f *facts) readJSON(s *source, parse func([]byte) error) error {
-	if s.size > training.MaxSize {
-		return &FileError{s.Path, &training.SizeError{Size: s.size, Max: training.MaxSize}}
-	}
-	file, err := s.Open()
-	if err != nil {
-		return fmt.Errorf("pack %s: %w", s.Path, err)
-	}
-	defer file.Close()
-	data, err := io.ReadAll(io.LimitReader(file, training.MaxSize))
-	if err != nil {
-		return fmt.Errorf("pack %s: %w", s.Path, err)
-	}
-	f.raw[s.Role] = digest.FromBytes(data)
-	if err := parse(data); err != nil {
-		return &FileError{s.Path, err}
-	}
-	return nil
-}
-
-// check compares what the files say about one another.
-func (f *facts) check() {
-	if f.features != nil && f.features.Note != "" {
-		f.warnings = append(f.warnings, f.features.Note)
-	}
-	if f.summary == nil {
-		return
-	}
-	f.warnings = append(f.warnings, f.summary.Warnings...)
-	if f.features == nil || f.features.Names == nil || f.summary.FeatureCount < 0 {
-		return
-	}
-	if n := len(f.features.Names); n != f.summary.FeatureCount {
-		f.warnings = append(f.warnings, fmt.Sprintf("the summary counts %d features, the features file lists %d", f.summary.FeatureCount, n))
-	}
-}
-
-func (f *facts) class() string { return f.look.Class }
-
-func (f *facts) format() string {
-	if f.model == nil {
-		return ""
-	}
-	return string(f.look.Format)
-}
-
-func (f *facts) trained(o PackOptions) string {
-	switch {
-	case o.Trained != "":
-		return o.Trained
-	case f.summary != nil && f.summary.Trained != "":
-		return f.summary.Trained
-	case f.features != nil:
-		return f.features.Trained
-	}
-	return ""
-}
-
-func (f *facts) metrics() []training.Metric {
-	if f.summary == nil {
-		return nil
-	}
-	return f.summary.Metrics
-}
-
-// annotations are the manifest's. Values that are unknown are left out.
-func (f *facts) annotations(files []*source, o PackOptions) map[string]string {
-	a := map[string]string{
-		v1.AnnotationTitle:    o.Name,
-		v1.AnnotationVersion:  o.Version,
-		v1.AnnotationRevision: o.Revision,
-		v1.AnnotationSource:   o.Source,
-		AnnotationTrained:     f.trained(o),
-		AnnotationModelClass:  f.class(),
-		AnnotationContent:     f.content(files).String(),
-	}
-	if !o.Created.IsZero() {
-		a[v1.AnnotationCreated] = o.Created.UTC().Format(time.RFC3339)
-	}
-	if f.model != nil {
-		a[AnnotationModelDigest] = f.model.sum.Encoded()
-		a[AnnotationModelSize] = strconv.FormatInt(f.model.size, 10)
-	}
-	if f.features != nil && f.features.Names != nil {
-		a[AnnotationFeaturesCount] = strconv.Itoa(len(f.features.Names))
-		a[AnnotationFeaturesDigest] = f.features.Digest().String()
-	}
-	chosen, omitted := training.Select(f.metrics(), o.MetricsFirst, maxMetrics)
-	for _, m := range chosen {
-		a[AnnotationMetric+m.Path] = m.String()
-	}
-	if omitted > 0 {
-		a[AnnotationMetricsOmitted] = strconv.Itoa(omitted)
-	}
-	maps.Copy(a, o.Annotations)
-	maps.DeleteFunc(a, func(_, v string) bool { return v == "" })
-	return a
-}
-
-// content is the digest of what the model is: where its files lie and their
-// bytes, the ordered feature names and the metrics. FORMAT.md has the form.
-func (f *facts) content(files []*source) digest.Digest {
-	c := struct {
-		Features any               `json:"features"`
-		Files    [][2]string       `json:"files"`
-		Metrics  map[string]string `json:"metrics"`
-	}{Metrics: make(map[string]string)}
-	for _, s := range files {
-		if s.Role == RoleModel || s.Role == RolePart {
-			c.Files = append(c.Files, [2]string{s.Path, s.sum.Encoded()})
-		}
-	}
-	switch {
-	case f.features != nil && f.features.Names != nil:
-		c.Features = f.features.Names
-	case f.features != nil:
-		c.Features = f.raw[RoleFeatures].Encoded()
-	}
-	for _, m := range f.metrics() {
-		c.Metrics[m.Path] = m.String()
-	}
-	text, _ := marshal(c) // strings always marshal
-	return digest.FromBytes(text)
 }

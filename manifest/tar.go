@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+
+	"galley/manifest/joblib"
 )
 
 // ChangedError says that a file's bytes were no longer those that had been
@@ -31,6 +33,9 @@ type source struct {
 	exec bool
 	sum  digest.Digest // empty before the first read
 	read func(path string, size int64, n int)
+
+	scan   joblib.Options
+	report *joblib.Report // of roles that are scanned, after the first read
 }
 
 // newSource looks at the file without reading it.
@@ -63,8 +68,9 @@ func (s *source) mode() fs.FileMode {
 	return 0o644
 }
 
-// copyTo writes the file's bytes to w. The first call records their digest,
-// every call fails with [*ChangedError] if the size is no longer what it was.
+// copyTo writes the file's bytes to w. The first call records their digest and
+// what is in them, every call fails with [*ChangedError] if the size is no
+// longer what it was.
 func (s *source) copyTo(ctx context.Context, w io.Writer) error {
 	f, err := s.Open()
 	if err != nil {
@@ -72,20 +78,39 @@ func (s *source) copyTo(ctx context.Context, w io.Writer) error {
 	}
 	defer f.Close()
 	r := ContextReader(ctx, f)
-	h := sha256.New()
 	if s.sum == "" {
-		r = io.TeeReader(r, s.watch(h))
+		return s.firstRead(f, r, w)
 	}
-	// One byte more than expected shows that the file grew.
+	return s.exactly(f, r, w)
+}
+
+// firstRead copies like exactly, and hashes and inspects on the way.
+func (s *source) firstRead(f fs.File, r io.Reader, w io.Writer) error {
+	h := sha256.New()
+	if !s.Role.Scanned() {
+		err := s.exactly(f, io.TeeReader(r, s.watch(h)), w)
+		s.sum = digest.NewDigest(digest.SHA256, h)
+		return err
+	}
+	stream := joblib.NewStream(s.scan)
+	err := s.exactly(f, io.TeeReader(r, io.MultiWriter(s.watch(h), stream)), w)
+	report, serr := stream.Close(err)
+	if err == nil && serr != nil {
+		err = fmt.Errorf("pack %s: %w", s.Path, serr)
+	}
+	s.sum, s.report = digest.NewDigest(digest.SHA256, h), report
+	return err
+}
+
+// exactly copies as many bytes as the file had from r, which reads f, to w.
+func (s *source) exactly(f fs.File, r io.Reader, w io.Writer) error {
 	n, err := io.Copy(w, io.LimitReader(r, s.size))
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
+	// One byte more than expected shows that the file grew.
 	if more, _ := io.ReadFull(f, make([]byte, 1)); n != s.size || more != 0 {
 		return &ChangedError{s.Path}
-	}
-	if s.sum == "" {
-		s.sum = digest.NewDigest(digest.SHA256, h)
 	}
 	return nil
 }

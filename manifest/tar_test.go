@@ -64,7 +64,7 @@ func TestWriteTarIsPlain(t *testing.T) {
 		FromFS(fsys, "in/run", "src/run", RoleCode),
 		FromFS(fsys, "in/model", "models/sub/model", RoleModel),
 		FromFS(fsys, "in/b", "models-b", RoleModel),
-	}, nil)
+	}, PackOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"galley/manifest"
+	"galley/manifest/joblib"
 )
 
 // InstallOptions say how [Workdir.Install] treats what it finds.
@@ -27,6 +29,12 @@ type InstallOptions struct {
 	Only []string
 	// Force replaces files that are a person's own.
 	Force bool
+	// Allow lists globals of pickles, as module:name, that somebody has looked
+	// at, besides those that the artifact says to be allowed. Strict refuses
+	// what needs review, and does not heed the artifact. Unsafe installs
+	// whatever is in the files.
+	Allow          []string
+	Strict, Unsafe bool
 	// Clean reports which of the paths below dir are committed in version
 	// control as they are, so that replacing them loses nothing. Nil: none.
 	Clean func(ctx context.Context, dir string, paths []string) map[string]bool
@@ -43,6 +51,8 @@ type Installed struct {
 	Removed []string      // of the previous install, not in this artifact
 	Left    []string      // of the previous install, but changed since
 	Changed []string      // were to be replaced by an interrupted install; see [Workdir.Left]
+	// Scans are what is in the files that were fetched.
+	Scans []manifest.Scan
 }
 
 // OverwriteError says that an install would replace files that are neither
@@ -92,6 +102,8 @@ type installer struct {
 	src  manifest.Fetcher
 	done Installed
 
+	allow []string // globals of pickles that somebody has looked at
+
 	mu     sync.Mutex
 	staged map[string]stagedFile // by path
 	stage  string
@@ -106,7 +118,8 @@ type stagedFile struct {
 
 // Install puts the artifact's files in the directory. Everything is fetched
 // next to them and verified before the first file gets its name; files that are
-// there and right are not fetched. It returns an [*OverwriteError] before
+// there and right are not fetched. Files that may be unpickled are scanned on
+// their way; those that are refused are a [*manifest.UnsafeError]. It returns an [*OverwriteError] before
 // anything is fetched, where the manifest tells enough, and in any case before
 // anything is replaced. On any error the directory is as it was. The record will
 // name ref.
@@ -125,6 +138,9 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
 	i := &installer{w: w, a: a, o: o, src: src, staged: make(map[string]stagedFile)}
 	i.done.Digest, i.done.Changed = a.Root.Digest, w.Left
+	if i.allow = o.Allow; !o.Strict {
+		i.allow = append(slices.Clone(o.Allow), a.Allowed()...)
+	}
 	return i
 }
 
@@ -140,6 +156,9 @@ func (i *installer) prepare(ctx context.Context, ref Reference) (*journal, error
 	}
 	if err = i.fetch(ctx, layers); err == nil {
 		err = i.checkStaged(ctx)
+	}
+	if err == nil && !i.o.Unsafe {
+		err = manifest.CheckScans("", i.done.Scans, i.o.Strict)
 	}
 	var j *journal
 	if err == nil {
@@ -383,7 +402,7 @@ func (i *installer) stageFile(f manifest.File, r io.Reader) error {
 	if f.Digest == "" {
 		w = io.MultiWriter(out, h.Hash())
 	}
-	n, err := io.Copy(w, r)
+	n, err := i.scan(f, w, r)
 	if err == nil {
 		err = out.Sync()
 	}
@@ -400,6 +419,24 @@ func (i *installer) stageFile(f manifest.File, r io.Reader) error {
 	}
 	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, n, f.Digest}, name}
 	return nil
+}
+
+// scan copies a file from r to w and looks at what it holds, if it may be
+// unpickled.
+func (i *installer) scan(f manifest.File, w io.Writer, r io.Reader) (int64, error) {
+	if !f.Role.Scanned() {
+		return io.Copy(w, r)
+	}
+	stream := joblib.NewStream(joblib.Options{Allow: i.allow})
+	n, err := io.Copy(io.MultiWriter(w, stream), r)
+	report, serr := stream.Close(err)
+	if err = cmp.Or(err, serr); err != nil {
+		return n, err
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.done.Scans = append(i.done.Scans, manifest.Scan{Path: f.Path, Role: f.Role, Report: report})
+	return n, nil
 }
 
 // checkStaged does for the files of which only the layers told enough what

@@ -83,7 +83,7 @@ func exitCode(err error) int {
 	switch {
 	case as[*interruptedError](err):
 		return exitInterrupted
-	case as[*oci.MismatchError](err):
+	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err):
 		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
@@ -138,6 +138,8 @@ var hintTable = []func(error) []string{
 		return out
 	}),
 	hint(func(e *oci.ReferenceError) []string { return e.Suggest }),
+	hint(unsafeHint),
+	hint(func(e *mismatchError) []string { return []string{"--allow-mismatch=" + e.what + ", if it is meant so"} }),
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
 	hint(func(e *oci.StageError) []string {
@@ -188,6 +190,15 @@ func lines(s string) []string {
 		return nil
 	}
 	return []string{s}
+}
+
+// unsafeHint says how to look closer, and how to go on.
+func unsafeHint(e *manifest.UnsafeError) []string {
+	var out []string
+	for _, g := range e.Unknown() {
+		out = append(out, fmt.Sprintf("if somebody has looked at it, in galley.yaml: scan: {allow: [%q]}", g))
+	}
+	return append(out, "--allow-unsafe, if loading it may run anything")
 }
 
 // conflictHint says what to do instead.

@@ -16,29 +16,45 @@ import (
 )
 
 type inspectOptions struct {
-	against string
+	against                               string
+	globals, arrays, params, requirements bool
 }
+
+// deep reports whether the model itself has to be read.
+func (o inspectOptions) deep() bool { return o.globals || o.arrays || o.params }
 
 func (a *app) inspectCmd() *cobra.Command {
 	var o inspectOptions
 	cmd := &cobra.Command{
-		Use:   "inspect REF | DIR",
-		Short: "Show what a model is, without fetching it",
+		Use:   "inspect REF | DIR | FILE",
+		Short: "Show what a model is, without loading it",
 		Long: `Inspect shows what an artifact tells of its model: name and version, when it was
 trained and from which commit, class, features, files, and the metrics with the
 change against what the production tag names. It reads manifests only, and of
-artifacts that other tools made the small JSON files.
+artifacts that other tools made the small JSON files. --globals, --arrays and
+--params read the model itself.
 
-With a directory it shows what a push from there would make.`,
+With a directory it shows what a push from there would make.
+
+With a model file it shows what is pickled in it: the class and its parts, the
+version of scikit-learn, features, classes, parameters, arrays, and what loading
+it would import. The file is read, never loaded.`,
 		Example: `  galley inspect ghcr.io/acme/fraud-detector:v42
+  galley inspect models/random_forest_final_model.joblib --params
+  galley inspect :production --requirements
   galley inspect . --format json`,
 		GroupID: groupLook,
-		Args:    exactly("REF or DIR"),
+		Args:    exactly("REF, DIR or FILE"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.inspect(cmd.Context(), args[0], o) },
 	}
 	cmd.Flags().StringVar(&o.against, "against", "production", "compare the metrics with what this `tag` names")
-	a.registryFlags(cmd.Flags())
-	a.formatFlag(cmd.Flags())
+	f := cmd.Flags()
+	f.BoolVar(&o.globals, "globals", false, "list the classes and functions that loading imports")
+	f.BoolVar(&o.arrays, "arrays", false, "list the arrays")
+	f.BoolVar(&o.params, "params", false, "list the parameters")
+	f.BoolVar(&o.requirements, "requirements", false, "print only what has to be installed to load it, for pip")
+	a.registryFlags(f)
+	a.formatFlag(f)
 	return cmd
 }
 
@@ -46,8 +62,14 @@ func (a *app) inspect(ctx context.Context, s string, o inspectOptions) error {
 	if err := a.checkFormat(); err != nil {
 		return err
 	}
-	if isDir(s) {
-		return a.inspectDir(ctx, s)
+	if o.requirements && (o.deep() || a.flags.format != "text") {
+		return &usageError{msg: "--requirements prints lines for pip, and nothing else"}
+	}
+	switch {
+	case isDir(s):
+		return a.inspectDir(ctx, s, o)
+	case isFile(s), looksLikeFile(s):
+		return a.inspectFile(ctx, s, o)
 	}
 	p, err := a.open(ctx, s)
 	if err != nil {
@@ -57,9 +79,21 @@ func (a *app) inspect(ctx context.Context, s string, o inspectOptions) error {
 	if err != nil {
 		return a.notFound(ctx, p, p.explain("inspect", err))
 	}
+	if o.deep() {
+		return a.inspectFiles(ctx, p, m, o)
+	}
 	info, err := m.Describe(ctx, m)
 	if err != nil {
 		return p.explain("inspect", err)
+	}
+	if o.requirements {
+		if info.Imports == nil {
+			return &hinted{
+				fmt.Errorf("inspect %s: the artifact does not tell what its model needs", p.ref),
+				[]string{"galley inspect " + p.ref.String() + " --globals   # reads the model"},
+			}
+		}
+		return a.showRequirements(info.Requirements())
 	}
 	c := &card{info: info, artifact: m.Artifact, reference: p.ref.At(m.Root.Digest).String()}
 	if p.ref.Tag != "" {
@@ -79,7 +113,7 @@ func isDir(s string) bool {
 
 // inspectDir shows what a push would make of the project in dir, and what is
 // installed there.
-func (a *app) inspectDir(ctx context.Context, dir string) error {
+func (a *app) inspectDir(ctx context.Context, dir string, o inspectOptions) error {
 	repository, err := a.repository(dir)
 	if err != nil {
 		return err
@@ -95,6 +129,12 @@ func (a *app) inspectDir(ctx context.Context, dir string) error {
 	defer p.Close()
 	for _, w := range p.Warnings {
 		a.warn("%s", printable(w))
+	}
+	if o.requirements {
+		return a.showRequirements(p.Info().Requirements())
+	}
+	if o.deep() {
+		return a.showCards(fileCards(p.Scans, o))
 	}
 	c := &card{info: p.Info(), artifact: p.Artifact, directory: dir}
 	record, err := oci.ReadRecord(dir)
@@ -173,10 +213,7 @@ func (c *card) facts() [][]string {
 	if i.Source != "" && commit != "" {
 		commit += " of " + i.Source
 	}
-	class := i.Class
-	if dot := strings.LastIndexByte(class, '.'); dot > 0 {
-		class = fmt.Sprintf("%s (%s)", class[dot+1:], class[:dot])
-	}
+	class := classText(i.Class)
 	features := ""
 	if i.Features >= 0 {
 		features = fmt.Sprint(i.Features)
@@ -184,7 +221,8 @@ func (c *card) facts() [][]string {
 	var rows [][]string
 	for _, r := range [][]string{
 		{"reference", c.shown}, {"digest", c.artifact.Root.Digest.String()}, {"trained", trainedText(i.Trained)},
-		{"commit", commit}, {"model", class}, {"features", features}, {"installed", c.installed},
+		{"commit", commit}, {"model", class}, {"steps", stepsText(i.Steps)}, {"scikit-learn", strings.Join(i.Sklearn, " and ")},
+		{"features", features}, {"scan", c.scanText()}, {"installed", c.installed},
 	} {
 		if r[1] != "" {
 			rows = append(rows, []string{r[0], printable(r[1])})
@@ -231,12 +269,36 @@ func (c *card) change(m training.Metric) string {
 	return ""
 }
 
+// stepsText shows a pipeline's steps.
+func stepsText(steps []string) string {
+	var names []string
+	for _, s := range steps {
+		names = append(names, shortClass(s))
+	}
+	return strings.Join(names, " → ")
+}
+
+// scanText is the verdict when the artifact was pushed, and what was allowed.
+func (c *card) scanText() string {
+	text := c.info.Scan
+	if text != "" && c.directory == "" {
+		text += ", says who pushed it"
+	}
+	if allowed := c.artifact.Allowed(); len(allowed) > 0 {
+		text += "; allowed: " + strings.Join(allowed, ", ")
+	}
+	return text
+}
+
 // use are the lines to paste.
 func (c *card) use() []string {
 	if c.reference == "" {
 		return nil
 	}
 	lines := []string{"galley pull " + c.reference}
+	if need := c.info.Requirements(); len(need) > 0 {
+		lines = append(lines, "pip install "+strings.Join(need, " "))
+	}
 	for f := range c.artifact.Files() {
 		if f.Role == manifest.RoleModel && strings.HasSuffix(f.Path, ".joblib") {
 			lines = append(lines, fmt.Sprintf("joblib.load(%q)", f.Path))
@@ -259,6 +321,10 @@ type cardJSON struct {
 	Revision  string            `json:"revision,omitempty"`
 	Source    string            `json:"source,omitempty"`
 	Class     string            `json:"class,omitempty"`
+	Steps     []string          `json:"steps,omitempty"`
+	Sklearn   []string          `json:"sklearn,omitempty"`
+	Scan      string            `json:"scan,omitempty"`
+	Needs     []string          `json:"requirements,omitempty"`
 	Content   string            `json:"content,omitempty"`
 	Features  *featuresJSON     `json:"features,omitempty"`
 	Metrics   map[string]any    `json:"metrics"`
@@ -278,7 +344,7 @@ func (c *card) json() cardJSON {
 		Reference: c.reference, Directory: c.directory, Installed: c.installed,
 		Digest: c.artifact.Root.Digest.String(), MediaType: c.artifact.Manifest.ArtifactType,
 		Name: i.Name, Version: i.Version, Trained: i.Trained, Created: i.Created, Revision: i.Revision, Source: i.Source,
-		Class: i.Class, Content: i.Content.String(), Metrics: metricsJSON(i.Metrics), Omitted: i.Omitted,
+		Class: i.Class, Steps: i.Steps, Sklearn: i.Sklearn, Scan: i.Scan, Needs: i.Requirements(), Content: i.Content.String(), Metrics: metricsJSON(i.Metrics), Omitted: i.Omitted,
 		Files: fileAnswers(c.artifact), Notes: c.artifact.Manifest.Annotations,
 	}
 	if i.Features >= 0 {

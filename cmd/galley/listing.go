@@ -36,7 +36,7 @@ func (l *listing) text() string {
 	if len(l.versions) == 0 {
 		return ""
 	}
-	head := []string{"version", "trained", "class"}
+	head := []string{"version", "trained", "class", "scikit-learn"}
 	for _, c := range l.columns {
 		head = append(head, cell(l.heading(c)))
 	}
@@ -62,7 +62,7 @@ func (l *listing) row(v *oci.Version) []string {
 	if v.Err != nil {
 		return []string{tags}
 	}
-	row := []string{tags, cell(trainedText(v.Trained)), cell(v.Class[strings.LastIndexByte(v.Class, '.')+1:])}
+	row := []string{tags, cell(trainedText(v.Trained)), cell(shortClass(v.Class)), cell(strings.Join(v.Sklearn, ", "))}
 	for _, c := range l.columns {
 		text := ""
 		if m, ok := l.metric(v, c); ok {
@@ -172,6 +172,8 @@ type versionJSON struct {
 	Created  string         `json:"created,omitempty"`
 	Revision string         `json:"revision,omitempty"`
 	Class    string         `json:"class,omitempty"`
+	Sklearn  []string       `json:"sklearn,omitempty"`
+	Scan     string         `json:"scan,omitempty"`
 	Content  string         `json:"content,omitempty"`
 	Features *featuresJSON  `json:"features,omitempty"`
 	Metrics  map[string]any `json:"metrics,omitempty"`
@@ -185,7 +187,7 @@ func (l *listing) json() listingJSON {
 		v := &l.versions[i]
 		e := versionJSON{
 			Tags: v.Tags, Digest: v.Digest.String(), Name: v.Name, Version: v.Version, Trained: v.Trained, Created: v.Created,
-			Revision: v.Revision, Class: v.Class, Content: v.Content.String(), Metrics: metricsJSON(v.Metrics),
+			Revision: v.Revision, Class: v.Class, Sklearn: v.Sklearn, Scan: v.Scan, Content: v.Content.String(), Metrics: metricsJSON(v.Metrics),
 		}
 		if v.Features >= 0 {
 			e.Features = &featuresJSON{v.Features, v.FeaturesDigest.String()}

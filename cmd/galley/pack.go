@@ -177,7 +177,7 @@ func (p *packed) inputs() []manifest.Input {
 
 // manifestOptions are what flags, galley.yaml and the environment say.
 func (a *app) manifestOptions(o packOptions, c *project.Config) (opts manifest.PackOptions, err error) {
-	opts = manifest.PackOptions{Name: c.Name, Version: c.Version, FeaturesPath: c.Features.Path}
+	opts = manifest.PackOptions{Name: c.Name, Version: c.Version, FeaturesPath: c.Features.Path, Allow: c.Allow}
 	if o.name != "" {
 		opts.Name = o.name
 	}
@@ -298,6 +298,16 @@ func (a *app) tellPacked(p *packed) {
 	if want := p.selection.ModelArtifact; want != "" && !p.holds(want) {
 		a.warn("the summary is about %s, which is not among the files", printable(want))
 	}
+}
+
+// path is where the first file of a role lies.
+func (p *packed) path(role manifest.Role) string {
+	for _, f := range p.selection.Files {
+		if f.Role == role {
+			return f.Path
+		}
+	}
+	return string(role)
 }
 
 // holds reports whether the file was taken.

@@ -11,6 +11,7 @@ import (
 )
 
 type pullOptions struct {
+	safety
 	dir             string
 	only            []string
 	force           bool
@@ -27,7 +28,10 @@ Everything is fetched and verified before the first file gets its name: after a
 failure the directory is as it was. Files that are there and right are not
 fetched. A file that galley did not put there, and that is not committed in Git
 as it is, is not replaced. Files of an earlier pull that this artifact lacks are
-removed, unless they were changed.`,
+removed, unless they were changed.
+
+What may be unpickled is scanned on its way, and refused (exit 3) where loading
+it would run code, or nobody can tell.`,
 		Example: `  galley pull ghcr.io/acme/fraud-detector:v42
   galley pull ghcr.io/acme/fraud-detector:production -o /app
   galley pull :candidate --only '*.json'`,
@@ -40,6 +44,7 @@ removed, unless they were changed.`,
 	f.StringArrayVar(&o.only, "only", nil, "install only files that match `glob`, a path, directory or name")
 	f.BoolVar(&o.force, "force", false, "replace files that galley did not put there")
 	f.BoolVar(&o.keepUnreachable, "keep-if-unreachable", false, "when the registry cannot be reached, be content with what REF named before, if it is installed")
+	o.safety.flags(f)
 	a.registryFlags(f)
 	a.concurrencyFlag(f)
 	a.formatFlag(f)
@@ -59,6 +64,10 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	if err := a.checkFormat(); err != nil {
 		return err
 	}
+	config, err := loadConfig(".")
+	if err != nil {
+		return err
+	}
 	p, err := a.open(ctx, s)
 	if err != nil {
 		return err
@@ -66,6 +75,7 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	progress, stop := a.progress()
 	done, err := oci.Pull(ctx, p.Target, p.ref, o.dir, oci.InstallOptions{
 		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
+		Allow: config.Allow, Strict: o.strict, Unsafe: o.allowUnsafe,
 	})
 	stop()
 	if err != nil {
@@ -74,6 +84,12 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 			return a.keepInstalled(ctx, p, o.dir, err)
 		}
 		return a.notFound(ctx, p, &failedAt{err, p.ref})
+	}
+	a.tellScans(done.Scans, o.safety)
+	for _, s := range done.Scans {
+		for _, w := range s.Report.Warnings {
+			a.warn("%s: %s", printable(s.Path), printable(w))
+		}
 	}
 	a.tellPulled(p.ref, done, o.dir)
 	ref := p.ref.At(done.Digest)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path"
-	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -18,6 +16,7 @@ import (
 
 type pushOptions struct {
 	packOptions
+	safety
 	dryRun, force bool
 }
 
@@ -39,7 +38,9 @@ and writing it are two requests, for registries have no compare-and-swap.
 FILE=PATH says where the file lies in the artifact, :ROLE what it is: model,
 part, features, summary, doc, code or dataset, or a media type.
 
-Push does not run the model, and does not keep a copy of it.`,
+Push reads what is pickled in the model, and never loads it. It refuses (exit 3)
+what would run code when it is loaded, and features that are not the model's;
+galley scan and galley inspect FILE say more.`,
 		Example: `  galley push ghcr.io/acme/fraud-detector:v42
   galley push ghcr.io/acme/fraud-detector:v42,candidate
   galley push :candidate models/rf.joblib=models/model.joblib data/features.json README.md:doc
@@ -51,6 +52,8 @@ Push does not run the model, and does not keep a copy of it.`,
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be pushed, and its digest; send nothing")
 	f.BoolVar(&o.force, "new", false, "push even if the tags name the same model already")
 	o.packOptions.flags(f)
+	o.safety.flags(f)
+	o.safety.mismatchFlag(f)
 	a.registryFlags(f)
 	a.concurrencyFlag(f)
 	a.formatFlag(f)
@@ -77,6 +80,9 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	if err := a.checkFormat(); err != nil {
 		return err
 	}
+	if err := o.safety.check(); err != nil {
+		return err
+	}
 	to, files := splitPushArgs(args)
 	dst, tags, err := a.pushTarget(ctx, to, o.dryRun)
 	if err != nil {
@@ -88,6 +94,9 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	}
 	defer p.Close()
 	a.tellPacked(p)
+	if err := a.checkPacked(p, o.safety); err != nil {
+		return err
+	}
 	done := oci.Pushed{Root: p.Root, Tags: tags, Written: true}
 	if o.dryRun {
 		a.note("dry run: nothing was sent")
@@ -97,7 +106,7 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 			shown = shown.WithTag(tags[0])
 		}
 		err = &failedAt{dst.client.Explain("push", shown, err), dst.ref}
-		return &pushFailed{err, dst.ref, tags, append(o.keepArgs(p), files...)}
+		return &pushFailed{err, dst.ref, tags, append(append(o.keepArgs(p), o.safety.args()...), files...)}
 	}
 	ref := dst.ref.At(done.Root.Digest)
 	text := ref.String()
@@ -121,7 +130,7 @@ func splitPushArgs(args []string) (ref string, files []string) {
 			return "", args
 		}
 	}
-	if err == nil && slices.Contains([]string{".joblib", ".pkl", ".pickle", ".onnx", ".skops", ".json"}, path.Ext(first.File)) {
+	if err == nil && looksLikeFile(first.File) {
 		return "", args // no reference ends so: a file that is missing
 	}
 	return args[0], args[1:]

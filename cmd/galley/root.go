@@ -108,7 +108,7 @@ In a project, without a flag:
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []*cobra.Command{
 		a.initCmd(), a.pushCmd(), a.pullCmd(), a.catCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(), a.serveCmd(),
-		a.inspectCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.manCmd(), a.versionCmd(),
+		a.inspectCmd(), a.scanCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.manCmd(), a.versionCmd(),
 	} {
 		root.AddCommand(c)
 	}

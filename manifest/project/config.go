@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"galley/manifest"
+	"galley/manifest/joblib"
 )
 
 // Config is galley.yaml. Every key may be absent.
@@ -19,6 +20,10 @@ type Config struct {
 	Repository string // where push, promote and ":TAG" go
 	Files      Files
 	Features   Features
+
+	// Allow lists globals of pickles, as module:name, that somebody has looked
+	// at; see [joblib.Options].
+	Allow []string
 
 	// Metrics are the aliases by which gates and columns name metrics.
 	Metrics     map[string]Metric
@@ -111,6 +116,16 @@ func (d *decoder) config(n ast.Node, c *Config) {
 		{"files", func(n ast.Node) { d.files(n, &c.Files) }},
 		{"features", func(n ast.Node) {
 			d.fields(n, fields{{"path", d.text(&c.Features.Path)}})
+		}},
+		{"scan", func(n ast.Node) {
+			d.fields(n, fields{{"allow", func(n ast.Node) {
+				d.texts(&c.Allow)(n)
+				for _, g := range c.Allow {
+					if err := joblib.CheckAllow(g); err != nil {
+						d.fail(n, "", "scan.allow: %v", err)
+					}
+				}
+			}}})
 		}},
 		{"metrics", func(n ast.Node) {
 			c.Metrics = map[string]Metric{}
