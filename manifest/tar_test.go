@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -195,6 +197,35 @@ func TestCheckPath(t *testing.T) {
 	} {
 		if err := CheckPath(p); !errors.Is(err, ErrUnsafePath) {
 			t.Errorf("CheckPath(%q) = %v; want %v", p, err, ErrUnsafePath)
+		}
+	}
+}
+
+// BenchmarkFirstRead reads a forest once, to be hashed, without and with a look
+// at what is in it.
+func BenchmarkFirstRead(b *testing.B) {
+	model, err := os.ReadFile("../testdata/fraud/models/random_forest_final_model.joblib")
+	if err != nil {
+		b.Fatal(err)
+	}
+	// One pickle behind another: reading goes on, and so does the size.
+	large := slices.Repeat(model, 64<<20/len(model))
+	for name, data := range map[string][]byte{"small": model, "large": large} {
+		for _, role := range []Role{RoleSummary, RoleModel} {
+			b.Run(fmt.Sprintf("%s/scan=%t", name, role.Scanned()), func(b *testing.B) {
+				in := FromFS(fstest.MapFS{"m": {Data: data}}, "m", "m", role)
+				b.SetBytes(int64(len(data)))
+				b.ReportAllocs()
+				for b.Loop() {
+					s, err := newSource(in)
+					if err == nil {
+						err = s.copyTo(b.Context(), io.Discard)
+					}
+					if err != nil || role.Scanned() != (s.report != nil) {
+						b.Fatal(err, s.report)
+					}
+				}
+			})
 		}
 	}
 }

@@ -121,9 +121,12 @@ func (m *machine) rawArray(a *array, w wrapped, size int64) error {
 	}
 	a.offset = m.in.pos()
 	see, done := m.watchNodes(a, w.dtype)
-	end := min(size, int64(len(padding)))
+	end := min(size, int64(max(len(padding), 1))) // the last byte has to be there
 	if size <= maxRaw {
 		end = size
+	}
+	if m.limit > 0 && size > m.limit {
+		return &streamError{rule: RuleLimit, msg: fmt.Sprintf("an array of %d bytes", size)}
 	}
 	if err := m.in.skip(size-end, see); err != nil {
 		return err

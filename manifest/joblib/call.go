@@ -397,7 +397,7 @@ func (m *machine) build(target, state value) error {
 func (m *machine) checkState(o *object, state value) {
 	if o.class.kind() == kGlobal {
 		if g := &m.globals[o.class.index()]; g.entry != nil && g.entry.state != nil && !g.entry.state(m, o, state) {
-			m.blameArguments(g, state)
+			m.blame(g, Dangerous, RuleState, "given a state that its library never writes, and that decides what is run")
 		}
 	}
 	own := false // the class is known to read its state in its own way

@@ -27,6 +27,13 @@ type input struct {
 
 func newInput(src io.Reader) *input { return &input{src: src, buf: make([]byte, inputSize)} }
 
+// newInputAfter reads src, of which the bytes in head were read before.
+func newInputAfter(head []byte, src io.Reader) *input {
+	in := newInput(src)
+	in.w = copy(in.buf, head)
+	return in
+}
+
 func (in *input) pos() int64 { return in.base + int64(in.r) }
 
 // fill reads until n bytes can be taken, the source ends or breaks.
@@ -101,7 +108,14 @@ func (in *input) line() ([]byte, error) {
 
 // skip steps over n bytes, and shows them to see, if that is not nil.
 func (in *input) skip(n int64, see func([]byte)) error {
+	jump, ok := in.src.(skipper)
 	for n > 0 {
+		if in.r == in.w && ok && see == nil {
+			jump.Skip(n)
+			in.base += int64(in.w) + n
+			in.r, in.w = 0, 0
+			return nil
+		}
 		if in.r == in.w {
 			in.base += int64(in.w)
 			in.r, in.w = 0, 0
@@ -117,6 +131,14 @@ func (in *input) skip(n int64, see func([]byte)) error {
 		n -= int64(m)
 	}
 	return nil
+}
+
+// end is how many bytes the source had, of which rest were read by others.
+func (in *input) end(rest int64) int64 {
+	if s, ok := in.src.(skipper); ok {
+		return s.Total()
+	}
+	return in.base + int64(in.w) + rest
 }
 
 // ahead returns what comes next without taking it: a buffer full, or all there

@@ -38,12 +38,18 @@ func Inspect(r io.Reader, o Options) (*Report, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("read model: %w", err)
 	}
-	i := &inspector{head: bytes.Clone(head), sink: &sink{allow: o.Allow}, options: o}
-	if err := i.read(src); err != nil {
-		return nil, fmt.Errorf("read model: %w", err)
+	i := &inspector{head: bytes.Clone(head), sink: &sink{allow: o.Allow}, options: o, method: container.Detect(head)}
+	switch i.method {
+	case container.Plain:
+		// The buffer of src is no longer than the head.
+		err = i.walk(newInputAfter(i.head, r), r)
+	default:
+		if err = i.unpack(src); err == nil {
+			// Also what nobody had to read counts for those who hash along.
+			_, err = drain(src)
+		}
 	}
-	// Also what nobody had to read counts for those who hash along.
-	if _, err := io.Copy(io.Discard, src); err != nil {
+	if err != nil {
 		return nil, fmt.Errorf("read model: %w", err)
 	}
 	return i.report(), nil
@@ -62,45 +68,54 @@ type inspector struct {
 	size    int64
 }
 
-// read walks the pickle in src. The error is src's own.
-func (i *inspector) read(src *bufio.Reader) error {
-	i.method = container.Detect(i.head)
+// unpack walks the pickle in the compressed bytes of src. The error is src's
+// own.
+func (i *inspector) unpack(src *bufio.Reader) error {
 	if i.method == container.ZF {
 		i.fault(Unverifiable, RuleContainer, 0, "written by joblib before 0.10, in a form that can name other files to load")
 		return nil
 	}
-	z, err := container.Open(src, i.method, container.Limits{MaxOutput: i.options.MaxSize})
+	z, err := container.Open(src, i.method, container.Limits{MaxOutput: i.maxSize()})
 	if err != nil {
 		return i.unopened(err)
 	}
-	body := bufio.NewReaderSize(z, headSize)
-	i.inner, _ = body.Peek(headSize)
+	body := bufio.NewReaderSize(z, inputSize)
+	i.inner, err = body.Peek(headSize)
 	i.inner = bytes.Clone(i.inner)
-	if len(i.inner) == 0 && i.method != container.Plain {
-		_, err := body.Peek(1)
-		if errors.Is(err, io.EOF) {
-			err = &container.FormatError{Method: i.method, Err: io.ErrUnexpectedEOF}
-		}
+	switch {
+	case len(i.inner) > 0:
+	case errors.Is(err, io.EOF):
+		return i.unopened(&container.FormatError{Method: i.method, Err: io.ErrUnexpectedEOF})
+	default:
 		return i.unopened(err)
 	}
-	i.m = newMachine(body, i.sink)
-	i.m.deep = i.options.Deep
+	if err := i.walk(newInput(body), body); err != nil {
+		return err
+	}
+	return i.finish(z)
+}
+
+// walk walks the pickle that in reads, and reads the rest of its source. The
+// error is the source's own.
+func (i *inspector) walk(in *input, rest io.Reader) error {
+	i.m = newMachine(in, i.sink)
+	i.m.deep, i.m.limit = i.options.Deep, i.maxSize()
 	i.top, i.end = i.m.run()
 	if err := i.judgeEnd(); err != nil {
 		return err
 	}
-	rest, err := io.Copy(io.Discard, body)
-	i.size = i.m.in.base + int64(i.m.in.w) + rest
-	if i.end == nil && i.size > i.m.in.pos() {
-		i.fault(Review, RuleTrailing, i.m.in.pos(), fmt.Sprintf("%d bytes follow the end of the pickle", i.size-i.m.in.pos()))
+	left, err := drain(rest)
+	i.size = in.end(left)
+	if i.end == nil && i.size > in.pos() {
+		i.fault(Review, RuleTrailing, in.pos(), fmt.Sprintf("%d bytes follow the end of the pickle", i.size-in.pos()))
 	}
 	if err != nil {
-		if err := i.decodeFault(err); err != nil {
-			return err
-		}
+		return i.decodeFault(err)
 	}
-	return i.finish(z)
+	return nil
 }
+
+func (i *inspector) maxSize() int64 { return cmp.Or(i.options.MaxSize, container.DefaultMaxOutput) }
 
 func (i *inspector) fault(v Verdict, rule Rule, offset int64, msg string) {
 	i.sink.add(Finding{Verdict: v, Rule: rule, Offset: offset, Message: msg})
@@ -112,7 +127,7 @@ func (i *inspector) unopened(err error) error {
 	if err := i.decodeFault(err); err != nil {
 		return err
 	}
-	i.m = newMachine(bytes.NewReader(i.head), i.sink)
+	i.m = newMachine(newInput(bytes.NewReader(i.head)), i.sink)
 	i.m.plain = true
 	i.top, i.end = i.m.run()
 	i.m = nil
@@ -144,7 +159,7 @@ func (i *inspector) judgeEnd() error {
 	switch {
 	case i.end == nil:
 	case errors.Is(i.end, io.ErrUnexpectedEOF) && errors.Is(i.m.in.err, io.EOF):
-		i.fault(Unverifiable, RuleTruncated, i.m.in.pos(), "the file ends within the pickle")
+		i.fault(Unverifiable, RuleTruncated, i.m.in.end(0), "the file ends within the pickle")
 	case ok:
 		i.fault(Unverifiable, stream.rule, i.m.at, stream.msg)
 	default:

@@ -109,7 +109,7 @@ func lookPlain(data []byte) Peek {
 	if k := sniff(data[:min(len(data), headSize)]); k != "" {
 		return Peek{Format: k}
 	}
-	m := newMachine(bytes.NewReader(data), &sink{})
+	m := newMachine(newInput(bytes.NewReader(data)), &sink{})
 	top, end := m.run()
 	cut := errors.Is(end, io.ErrUnexpectedEOF)
 	switch {
@@ -138,7 +138,7 @@ func maybePickle(head []byte) bool {
 	if hasProto(head) {
 		return true
 	}
-	_, end := newMachine(bytes.NewReader(head), &sink{}).run()
+	_, end := newMachine(newInput(bytes.NewReader(head)), &sink{}).run()
 	return end == nil || errors.Is(end, io.ErrUnexpectedEOF) && len(head) >= headSize
 }
 

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"math/big"
 	"slices"
@@ -60,6 +59,7 @@ type machine struct {
 	held  int64 // bytes of the stack of the pickle around this one
 	depth int   // 1 in an array of objects, where joblib's arrays do not occur
 	plain bool  // no joblib at all: what pickle.load sees
+	limit int64 // of the position; 0: none
 	deep  bool  // look into the nodes of trees
 	at    int64 // of the opcode under way
 
@@ -77,8 +77,8 @@ type machine struct {
 	nested    int  // the highest protocol of a pickle in an array
 }
 
-func newMachine(src io.Reader, s *sink) *machine {
-	return &machine{heap: &heap{byName: make(map[[2]string]int)}, in: newInput(src), sink: s, policy: thePolicy(), frame: -1, nested: -1}
+func newMachine(in *input, s *sink) *machine {
+	return &machine{heap: &heap{byName: make(map[[2]string]int)}, in: in, sink: s, policy: thePolicy(), frame: -1, nested: -1}
 }
 
 // run walks to the STOP opcode and returns the value that the pickle stands
@@ -101,6 +101,9 @@ func (m *machine) run() (value, error) {
 		}
 		if m.frame >= 0 && m.in.pos() > m.frame {
 			return 0, malformed("an opcode crosses the end of its frame")
+		}
+		if m.limit > 0 && m.in.pos() > m.limit {
+			return 0, &streamError{rule: RuleLimit, msg: fmt.Sprintf("more than %d bytes", m.limit)}
 		}
 		if m.memory() > maxMemory {
 			return 0, &streamError{rule: RuleLimit, msg: fmt.Sprintf("more than %d MiB of values", maxMemory>>20)}
