@@ -19,6 +19,8 @@ run() {
 }
 galley() { "$galley" "$@"; }
 
+run galley inspect models/random_forest_final_model.joblib
+run galley scan models/random_forest_final_model.joblib
 run galley push fraud-detector:v1,candidate
 run galley push fraud-detector:candidate
 run galley inspect fraud-detector:v1
