@@ -66,6 +66,12 @@ type gzipWriter struct {
 	err error
 }
 
+// NewGzipWriter returns a writer of the framing of model layers to w: the same
+// bytes give the same output on every machine. It also feeds the uncompressed
+// bytes to sum, if that is not nil. Close must be called, on failure too, to
+// release its goroutines; it does not close w.
+func NewGzipWriter(w io.Writer, sum hash.Hash) io.WriteCloser { return newGzipWriter(w, sum) }
+
 // newGzipWriter returns a writer of the framing to w that also feeds the
 // uncompressed bytes to sum, if it is not nil. Close must be called, on
 // failure too, to release its goroutines; it does not close w.
