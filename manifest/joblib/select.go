@@ -11,15 +11,15 @@ import (
 // from which scikit-learn computes one
 // (https://github.com/scikit-learn/scikit-learn/blob/1.5.2/sklearn/feature_selection).
 func (d *describer) selected(m *Model, a map[string]value) []int {
-	if mask := d.flags(a["support_"]); mask != nil && !strings.Contains(m.Class, ".svm.") {
+	if mask := elementsOf[bool](d, a["support_"]); mask != nil && !strings.Contains(m.Class, ".svm.") {
 		return trueOnes(mask)
 	}
 	switch m.Class[strings.LastIndexByte(m.Class, '.')+1:] {
 	case "SelectKBest":
-		return bestOf(d.floats(a["scores_"]), a["k"], d)
+		return bestOf(elementsOf[float64](d, a["scores_"]), a["k"], d)
 	case "VarianceThreshold":
 		least, ok := d.number(a["threshold"])
-		variances := d.floats(a["variances_"])
+		variances := elementsOf[float64](d, a["variances_"])
 		if !ok || variances == nil {
 			return nil
 		}
@@ -75,28 +75,15 @@ func trueOnes(mask []bool) []int {
 	return kept
 }
 
-// flags returns an array of booleans that is kept whole, or nil.
-func (d *describer) flags(v value) []bool {
-	var out []bool
+// elementsOf returns an array of Ts that is kept whole, or nil.
+func elementsOf[T any](d *describer, v value) []T {
+	var out []T
 	for _, e := range d.raw(v) {
-		b, ok := e.(bool)
+		t, ok := e.(T)
 		if !ok {
 			return nil
 		}
-		out = append(out, b)
-	}
-	return out
-}
-
-// floats returns an array of numbers that is kept whole, or nil.
-func (d *describer) floats(v value) []float64 {
-	var out []float64
-	for _, e := range d.raw(v) {
-		f, ok := e.(float64)
-		if !ok {
-			return nil
-		}
-		out = append(out, f)
+		out = append(out, t)
 	}
 	return out
 }
