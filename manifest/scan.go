@@ -15,18 +15,14 @@ type Scan struct {
 	Report *joblib.Report
 }
 
-// Verdict is the file's. A document, a script or a data set that is no pickle
-// has none to answer for.
+// Verdict is the file's. What is neither a model nor a part has none to answer
+// for if it is surely no pickle.
 func (s Scan) Verdict() joblib.Verdict {
-	if s.Role != RoleModel && s.Role != RolePart && !s.Report.Format.IsPickle() {
+	if s.Role != RoleModel && s.Role != RolePart && s.Report.Unloadable {
 		return joblib.NotPickle
 	}
 	return s.Report.Verdict
 }
-
-// Scanned reports whether files of the role are scanned: all but the two JSON
-// files, which nobody unpickles.
-func (r Role) Scanned() bool { return r != RoleFeatures && r != RoleSummary }
 
 // Worst is the worst verdict of the scans; [joblib.NotPickle] if there are none.
 func Worst(scans []Scan) joblib.Verdict {

@@ -29,10 +29,9 @@ type InstallOptions struct {
 	Only []string
 	// Force replaces files that are a person's own.
 	Force bool
-	// Allow lists globals of pickles, as module:name, that somebody has looked
-	// at, besides those that the artifact says to be allowed. Strict refuses
-	// what needs review, and does not heed the artifact. Unsafe installs
-	// whatever is in the files.
+	// Allow lists globals of pickles, as module:name, that somebody here has
+	// looked at; what the artifact says to be allowed does not count. Strict
+	// refuses what needs review. Unsafe installs whatever is in the files.
 	Allow          []string
 	Strict, Unsafe bool
 	// Clean reports which of the paths below dir are committed in version
@@ -51,7 +50,7 @@ type Installed struct {
 	Removed []string      // of the previous install, not in this artifact
 	Left    []string      // of the previous install, but changed since
 	Changed []string      // were to be replaced by an interrupted install; see [Workdir.Left]
-	// Scans are what is in the files that were fetched.
+	// Scans are what is in the files that were fetched or kept.
 	Scans []manifest.Scan
 }
 
@@ -102,8 +101,6 @@ type installer struct {
 	src  manifest.Fetcher
 	done Installed
 
-	allow []string // globals of pickles that somebody has looked at
-
 	mu     sync.Mutex
 	staged map[string]stagedFile // by path
 	stage  string
@@ -138,9 +135,6 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
 	i := &installer{w: w, a: a, o: o, src: src, staged: make(map[string]stagedFile)}
 	i.done.Digest, i.done.Changed = a.Root.Digest, w.Left
-	if i.allow = o.Allow; !o.Strict {
-		i.allow = append(slices.Clone(o.Allow), a.Allowed()...)
-	}
 	return i
 }
 
@@ -157,8 +151,11 @@ func (i *installer) prepare(ctx context.Context, ref Reference) (*journal, error
 	if err = i.fetch(ctx, layers); err == nil {
 		err = i.checkStaged(ctx)
 	}
-	if err == nil && !i.o.Unsafe {
-		err = manifest.CheckScans("", i.done.Scans, i.o.Strict)
+	if err == nil {
+		err = i.scanKept(ctx)
+	}
+	if err == nil {
+		err = i.o.checkScans(i.done.Scans)
 	}
 	var j *journal
 	if err == nil {
@@ -421,13 +418,24 @@ func (i *installer) stageFile(f manifest.File, r io.Reader) error {
 	return nil
 }
 
-// scan copies a file from r to w and looks at what it holds, if it may be
-// unpickled.
-func (i *installer) scan(f manifest.File, w io.Writer, r io.Reader) (int64, error) {
-	if !f.Role.Scanned() {
-		return io.Copy(w, r)
+// checkScans refuses what the options do not let pass.
+func (o *InstallOptions) checkScans(scans []manifest.Scan) error {
+	if o.Unsafe {
+		return nil
 	}
-	stream := joblib.NewStream(joblib.Options{Allow: i.allow})
+	return manifest.CheckScans("", scans, o.Strict)
+}
+
+// scanKept looks at what is in the files that are not fetched.
+func (i *installer) scanKept(ctx context.Context) error {
+	scans, err := scanFiles(ctx, i.w.root, i.done.Kept, i.o.Allow)
+	i.done.Scans = append(i.done.Scans, scans...)
+	return err
+}
+
+// scan copies a file from r to w and looks at what it holds.
+func (i *installer) scan(f manifest.File, w io.Writer, r io.Reader) (int64, error) {
+	stream := joblib.NewStream(joblib.Options{Allow: i.o.Allow})
 	n, err := io.Copy(io.MultiWriter(w, stream), r)
 	report, serr := stream.Close(err)
 	if err = cmp.Or(err, serr); err != nil {

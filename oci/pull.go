@@ -27,7 +27,7 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	all := len(o.Only) == 0
 	if all && ref.Digest != "" {
 		if r, err := Keep(ctx, ref, dir); err != nil || r != nil {
-			return r.kept(changed), err
+			return r.kept(ctx, dir, changed, o, err)
 		}
 	}
 	m, err := Read(ctx, t, ref.TagOrDigest())
@@ -36,7 +36,7 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	}
 	if all {
 		if r, err := Keep(ctx, ref, dir); err != nil || r != nil && r.Digest == m.Root.Digest {
-			return r.kept(changed), err
+			return r.kept(ctx, dir, changed, o, err)
 		}
 	}
 	w, err := OpenWorkdir(ctx, dir)
@@ -49,12 +49,22 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	return done, err
 }
 
-// kept is an install that found everything there.
-func (r *Record) kept(changed []string) Installed {
-	if r == nil {
-		return Installed{}
+// kept is an install that found everything there. What is there is scanned all
+// the same: it may have been installed when nobody minded.
+func (r *Record) kept(ctx context.Context, dir string, changed []string, o InstallOptions, err error) (Installed, error) {
+	if r == nil || err != nil {
+		return Installed{}, err
 	}
-	return Installed{Digest: r.Digest, Kept: r.Paths(), Changed: changed}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return Installed{}, fmt.Errorf("open directory %s: %w", dir, err)
+	}
+	defer root.Close()
+	done := Installed{Digest: r.Digest, Kept: r.Paths(), Changed: changed}
+	if done.Scans, err = scanFiles(ctx, root, done.Kept, o.Allow); err != nil {
+		return Installed{}, err
+	}
+	return done, o.checkScans(done.Scans)
 }
 
 // Keep returns what dir holds, if that is what ref named when it was pulled

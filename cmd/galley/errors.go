@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
 	"strings"
 
 	"galley/manifest"
@@ -195,8 +196,12 @@ func lines(s string) []string {
 // unsafeHint says how to look closer, and how to go on.
 func unsafeHint(e *manifest.UnsafeError) []string {
 	var out []string
-	for _, g := range e.Unknown() {
-		out = append(out, fmt.Sprintf("if somebody has looked at it, in galley.yaml: scan: {allow: [%q]}", g))
+	if names := e.Unknown(); len(names) > 0 {
+		quoted := make([]string, len(names))
+		for i, g := range names {
+			quoted[i] = strconv.Quote(g)
+		}
+		out = append(out, "if somebody has looked at it, in galley.yaml: scan: {allow: ["+strings.Join(quoted, ", ")+"]}")
 	}
 	return append(out, "--allow-unsafe, if loading it may run anything")
 }

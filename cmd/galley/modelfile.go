@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"galley/manifest"
 	"galley/manifest/joblib"
@@ -91,7 +92,11 @@ func (a *app) inspectFiles(ctx context.Context, p *place, m *oci.Model, o inspec
 }
 
 func (a *app) showRequirements(lines []string) error {
-	_, err := fmt.Fprintln(a.out, strings.Join(lines, "\n"))
+	text := strings.Join(lines, "\n")
+	if text != "" {
+		text += "\n"
+	}
+	_, err := fmt.Fprint(a.out, text)
 	return err
 }
 
@@ -222,6 +227,11 @@ func verdictText(r *joblib.Report) string {
 	case joblib.Review:
 		return "review: nothing is known against it, and somebody should look"
 	case joblib.Unverifiable:
+		if !slices.ContainsFunc(r.Findings, func(f joblib.Finding) bool {
+			return f.Verdict >= joblib.Unverifiable && f.Rule != joblib.RuleIntegrity
+		}) {
+			return "unverifiable: it can be loaded, and its trees can crash or hang predict"
+		}
 		return "unverifiable: it cannot be told what loading does"
 	}
 	return "dangerous: loading it runs something that no model needs"
@@ -312,7 +322,7 @@ func findingRows(r *joblib.Report) [][]string {
 		}
 		text := f.Message
 		if f.Global != "" {
-			text = f.Global + ": " + text
+			text = quoted(f.Global) + ": " + text
 		}
 		rows = append(rows, []string{f.Verdict.String(), string(f.Rule), where, printable(text)})
 	}
@@ -330,7 +340,7 @@ func globalRows(r *joblib.Report) [][]string {
 			verdict += " (allowed)"
 		}
 		rows = append(rows, []string{
-			verdict, printable(g.Module + ":" + g.Name), strings.Join(g.Uses, ", "), strconv.Itoa(g.Count) + "×",
+			verdict, quoted(g.Module + ":" + g.Name), strings.Join(g.Uses, ", "), strconv.Itoa(g.Count) + "×",
 			fmt.Sprintf("byte %d", g.Offset), printable(strings.Join(g.Shapes, " ")),
 		})
 	}
@@ -354,12 +364,24 @@ func arrayRows(r *joblib.Report) [][]string {
 	return rows
 }
 
+// quoted shows a name, in quotes if it holds what would not be seen.
+func quoted(s string) string {
+	if printable(s) != s || !utf8.ValidString(s) {
+		return strconv.QuoteToASCII(s)
+	}
+	return s
+}
+
 // listText shows the first few of a list.
 func listText(list []string, most int) string {
 	if len(list) > most {
-		return strings.Join(list[:most], ", ") + ", …"
+		return listText(list[:most], most) + ", …"
 	}
-	return strings.Join(list, ", ")
+	shown := make([]string, len(list))
+	for i, s := range list {
+		shown[i] = quoted(s)
+	}
+	return strings.Join(shown, ", ")
 }
 
 func shortClass(class string) string { return class[strings.LastIndexByte(class, '.')+1:] }

@@ -25,6 +25,7 @@ type packOptions struct {
 	layerFormat                     string
 	annotations                     []string
 	noVCS                           bool
+	allow                           []string // globals of pickles, besides galley.yaml's
 }
 
 func (o *packOptions) flags(f *pflag.FlagSet) {
@@ -177,7 +178,7 @@ func (p *packed) inputs() []manifest.Input {
 
 // manifestOptions are what flags, galley.yaml and the environment say.
 func (a *app) manifestOptions(o packOptions, c *project.Config) (opts manifest.PackOptions, err error) {
-	opts = manifest.PackOptions{Name: c.Name, Version: c.Version, FeaturesPath: c.Features.Path, Allow: c.Allow}
+	opts = manifest.PackOptions{Name: c.Name, Version: c.Version, FeaturesPath: c.Features.Path, Allow: append(c.Allow, o.allow...)}
 	if o.name != "" {
 		opts.Name = o.name
 	}

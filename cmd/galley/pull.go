@@ -64,6 +64,9 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	if err := a.checkFormat(); err != nil {
 		return err
 	}
+	if err := o.safety.check(); err != nil {
+		return err
+	}
 	config, err := loadConfig(".")
 	if err != nil {
 		return err
@@ -75,7 +78,7 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	progress, stop := a.progress()
 	done, err := oci.Pull(ctx, p.Target, p.ref, o.dir, oci.InstallOptions{
 		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
-		Allow: config.Allow, Strict: o.strict, Unsafe: o.allowUnsafe,
+		Allow: append(config.Allow, o.allow...), Strict: o.strict, Unsafe: o.allowUnsafe,
 	})
 	stop()
 	if err != nil {

@@ -88,6 +88,7 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	if err != nil {
 		return err
 	}
+	o.packOptions.allow = o.safety.allow
 	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 // safety are the flags by which people overrule what was found in a model.
 type safety struct {
 	strict, allowUnsafe bool
+	allow               []string
 	allowMismatch       []string
 }
 
@@ -23,6 +24,7 @@ var mismatches = []string{"features", "runtime", "path"}
 
 func (s *safety) flags(f *pflag.FlagSet) {
 	f.BoolVar(&s.strict, "strict", false, "refuse also what somebody should look at first")
+	f.StringArrayVar(&s.allow, "allow", nil, "let `module:name` of a pickle pass, for somebody has looked at it")
 	f.BoolVar(&s.allowUnsafe, "allow-unsafe", false, "go on although loading the model may run anything")
 }
 
@@ -31,8 +33,13 @@ func (s *safety) mismatchFlag(f *pflag.FlagSet) {
 	f.Lookup("allow-mismatch").NoOptDefVal = strings.Join(mismatches, ",")
 }
 
-// check fails on words that --allow-mismatch does not know.
+// check fails on words that the flags do not know.
 func (s *safety) check() error {
+	for _, g := range s.allow {
+		if err := joblib.CheckAllow(g); err != nil {
+			return &usageError{msg: "--allow " + err.Error()}
+		}
+	}
 	for _, w := range s.allowMismatch {
 		if !slices.Contains(mismatches, w) {
 			return &usageError{msg: fmt.Sprintf("--allow-mismatch %q: want %s", w, strings.Join(mismatches, ", "))}
@@ -49,6 +56,9 @@ func (s *safety) args() []string {
 	}
 	if s.strict {
 		args = append(args, "--strict")
+	}
+	for _, g := range s.allow {
+		args = append(args, "--allow", g)
 	}
 	if len(s.allowMismatch) > 0 {
 		args = append(args, "--allow-mismatch="+strings.Join(s.allowMismatch, ","))

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"net/url"
 	"path/filepath"
 	"slices"
 
@@ -18,8 +19,12 @@ type (
 		Runs    []sarifRun `json:"runs"`
 	}
 	sarifRun struct {
-		Tool    sarifTool     `json:"tool"`
-		Results []sarifResult `json:"results"`
+		Tool        sarifTool         `json:"tool"`
+		Invocations []sarifInvocation `json:"invocations"`
+		Results     []sarifResult     `json:"results"`
+	}
+	sarifInvocation struct {
+		Successful bool `json:"executionSuccessful"`
 	}
 	sarifTool struct {
 		Driver sarifDriver `json:"driver"`
@@ -42,7 +47,11 @@ type (
 		Locations []sarifLocation `json:"locations"`
 	}
 	sarifLocation struct {
-		Physical sarifPhysical `json:"physicalLocation"`
+		Physical sarifPhysical  `json:"physicalLocation"`
+		Logical  []sarifLogical `json:"logicalLocations,omitempty"`
+	}
+	sarifLogical struct {
+		Name string `json:"fullyQualifiedName"`
 	}
 	sarifPhysical struct {
 		Artifact sarifArtifact `json:"artifactLocation"`
@@ -57,9 +66,14 @@ type (
 )
 
 // writeSARIF writes the findings as a SARIF log. Offsets are of the file as it
-// is loaded, uncompressed, so that they are left out where it is compressed.
-func writeSARIF(w io.Writer, files []scannedFile) error {
-	run := sarifRun{Tool: sarifTool{sarifDriver{Name: "galley", Rules: []sarifRule{}}}, Results: []sarifResult{}}
+// is loaded, uncompressed, so that they are left out where it is compressed; a
+// file of an artifact lies below the reference. whole says that everything could
+// be read.
+func writeSARIF(w io.Writer, files []scannedFile, whole bool) error {
+	run := sarifRun{
+		Tool:        sarifTool{sarifDriver{Name: "galley", Rules: []sarifRule{}}},
+		Invocations: []sarifInvocation{{whole}}, Results: []sarifResult{},
+	}
 	var used []joblib.Rule
 	for _, f := range files {
 		for _, finding := range f.Findings {
@@ -68,15 +82,19 @@ func writeSARIF(w io.Writer, files []scannedFile) error {
 			}
 			text := finding.Message
 			if finding.Global != "" {
-				text = finding.Global + ": " + text
+				text = quoted(finding.Global) + ": " + text
 			}
-			at := sarifPhysical{Artifact: sarifArtifact{filepath.ToSlash(f.Path)}}
+			at := sarifPhysical{Artifact: sarifArtifact{(&url.URL{Path: filepath.ToSlash(f.File)}).String()}}
 			if finding.Offset >= 0 && f.Compression == "" {
 				at.Region = &sarifRegion{finding.Offset}
 			}
+			where := sarifLocation{Physical: at}
+			if f.Reference != "" {
+				where.Logical = []sarifLogical{{f.Reference}}
+			}
 			run.Results = append(run.Results, sarifResult{
 				Rule: string(finding.Rule), Level: sarifLevel(finding.Verdict), Message: sarifText{printable(text)},
-				Locations: []sarifLocation{{at}},
+				Locations: []sarifLocation{where},
 			})
 		}
 	}

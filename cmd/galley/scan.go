@@ -38,7 +38,8 @@ verdict, with the evidence:
   dangerous     loading it runs something that no model needs
 
 The exit code is 3 if a file is dangerous or unverifiable, with --strict also if
-one needs review, and 1 if one could not be read. Pass is not "safe": it says
+one needs review, else 1 if one could not be read, is empty, or is a page or a
+pointer in the model's place. Pass is not "safe": it says
 nothing of what the model predicts, nor of bytes that crash the code that uses
 them; --deep checks the nodes of scikit-learn's trees for those.
 
@@ -64,20 +65,18 @@ type scanned struct {
 	Verdict joblib.Verdict `json:"verdict"` // the worst
 	Refused bool           `json:"refused"`
 	Files   []scannedFile  `json:"files"`
+	Errors  []string       `json:"errors"` // of what could not be read
 }
 
 type scannedFile struct {
 	Reference string `json:"reference,omitempty"` // of the artifact that holds it
-	Path      string `json:"path"`
 	fileJSON
 	scan manifest.Scan
 }
 
 func (a *app) scan(ctx context.Context, args []string, o scanOptions) error {
-	if a.flags.format != "sarif" {
-		if err := a.checkFormat(); err != nil {
-			return err
-		}
+	if err := a.checkFormat(); err != nil && a.flags.format != "sarif" {
+		return &usageError{msg: fmt.Sprintf("--format %q: want text, json, sarif or go-template=TEMPLATE", a.flags.format)}
 	}
 	config, err := loadConfig(".")
 	if err != nil {
@@ -99,13 +98,12 @@ func (a *app) scan(ctx context.Context, args []string, o scanOptions) error {
 		files = append(files, found...)
 		failed = append(failed, err)
 	}
-	if err := a.showScans(files, o); err != nil {
+	unread := errors.Join(failed...)
+	if err := a.showScans(files, unread, o); err != nil {
 		return err
 	}
-	if err := errors.Join(failed...); err != nil {
-		return err
-	}
-	return refusedScans(files, o.strict)
+	// What is refused counts, also where something else could not be read.
+	return errors.Join(refusedScans(files, o.strict), unread)
 }
 
 // scanOne scans a file, or the files of an artifact.
@@ -118,7 +116,7 @@ func (a *app) scanOne(ctx context.Context, arg string, o joblib.Options) ([]scan
 		if err != nil {
 			return nil, err
 		}
-		return []scannedFile{{Path: arg, fileJSON: (&fileCard{scan: s}).json(), scan: s}}, nil
+		return []scannedFile{{fileJSON: (&fileCard{scan: s}).json(), scan: s}}, nil
 	}
 	p, err := a.open(ctx, arg)
 	if err != nil {
@@ -138,7 +136,7 @@ func (a *app) scanOne(ctx context.Context, arg string, o joblib.Options) ([]scan
 	for _, s := range scans {
 		if s.Verdict() != joblib.NotPickle || s.Role == manifest.RoleModel || s.Role == manifest.RolePart {
 			files = append(files, scannedFile{
-				Reference: p.ref.At(m.Root.Digest).String(), Path: s.Path, fileJSON: (&fileCard{scan: s}).json(), scan: s,
+				Reference: p.ref.At(m.Root.Digest).String(), fileJSON: (&fileCard{scan: s}).json(), scan: s,
 			})
 		}
 	}
@@ -146,18 +144,21 @@ func (a *app) scanOne(ctx context.Context, arg string, o joblib.Options) ([]scan
 }
 
 // showScans prints the answer in the format that was asked for.
-func (a *app) showScans(files []scannedFile, o scanOptions) error {
-	answer := scanned{Verdict: joblib.NotPickle, Files: []scannedFile{}}
+func (a *app) showScans(files []scannedFile, unread error, o scanOptions) error {
+	answer := scanned{Verdict: joblib.NotPickle, Files: []scannedFile{}, Errors: []string{}}
+	if unread != nil {
+		answer.Errors = strings.Split(unread.Error(), "\n")
+	}
 	var text strings.Builder
 	for _, f := range files {
 		answer.Verdict = max(answer.Verdict, f.Verdict)
 		answer.Refused = answer.Refused || f.Verdict.Refused(o.strict)
 		answer.Files = append(answer.Files, f)
-		fmt.Fprintf(&text, "%s: %s\n", printable(f.Path), verdictText(f.scan.Report))
+		fmt.Fprintf(&text, "%s: %s\n", printable(f.File), verdictText(f.scan.Report))
 		text.WriteString(table(findingRows(f.scan.Report), "  "))
 	}
 	if a.flags.format == "sarif" {
-		return writeSARIF(a.out, files)
+		return writeSARIF(a.out, files, unread == nil)
 	}
 	return a.show(answer, text.String())
 }
@@ -168,7 +169,7 @@ type refusedError struct{ files []scannedFile }
 func (e *refusedError) Error() string {
 	var lines []string
 	for _, f := range e.files {
-		lines = append(lines, fmt.Sprintf("scan %s: %s", f.Path, f.Verdict))
+		lines = append(lines, fmt.Sprintf("scan %s: %s", f.File, f.Verdict))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -10,7 +10,7 @@ var argumentRules = map[string]argumentRule{
 	"frombuffer":  frombufferRule,
 	"mareconstruct": func(m *machine, _ *global, o *object) bool {
 		a, ok := m.tuple(o.args, 4)
-		return ok && m.isArrayClass(a[0]) && m.isArrayClass(a[1]) && m.isPlain(a[2]) && m.isPlain(a[3])
+		return ok && m.takesClass(a[0]) && m.takesClass(a[1]) && m.isPlain(a[2]) && m.isPlain(a[3])
 	},
 	"latin1": func(m *machine, _ *global, o *object) bool {
 		a, ok := m.tuple(o.args, 2)
@@ -48,16 +48,7 @@ var argumentRules = map[string]argumentRule{
 	"values": func(m *machine, _ *global, o *object) bool {
 		return m.total(o.args) == 0 || m.areData(m.list(o.args, maxKept))
 	},
-	"method": func(m *machine, _ *global, o *object) bool {
-		// A distribution of scipy's and the name of its own method.
-		a, ok := m.tuple(o.args, 2)
-		if !ok || a[0].kind() != kObject || !m.is(a[1], "_entropy") {
-			return false
-		}
-		class := m.objects.at(a[0].index()).class
-		return class.kind() == kGlobal && m.globals[class.index()].entry != nil &&
-			strings.HasPrefix(m.globals[class.index()].module, "scipy.stats.")
-	},
+	"method":  methodRule,
 	"partial": partialRule,
 	"ufunc": func(m *machine, _ *global, o *object) bool {
 		// It imports what its arguments name.
@@ -75,6 +66,7 @@ var argumentRules = map[string]argumentRule{
 // stateRules are the shapes of states, by the names of their argument rules.
 var stateRules = map[string]stateRule{
 	"partial":      partialState,
+	"vectorize":    vectorizeState,
 	"distribution": distributionState,
 }
 
@@ -217,6 +209,24 @@ func (m *machine) isClassOf(v value, module string) bool {
 	return g.entry != nil && own == top
 }
 
+// takesClass is isArrayClass, and notes that v stands where it belongs.
+func (m *machine) takesClass(v value) bool {
+	if !m.isArrayClass(v) {
+		return false
+	}
+	m.globals[v.index()].subclass++
+	return true
+}
+
+// checkMemmap refuses numpy.memmap anywhere but as the class of an array: it is
+// listed for that, and calling it creates and truncates files.
+func (m *machine) checkMemmap() {
+	i, ok := m.byName[[2]string{"numpy", "memmap"}]
+	if ok && m.globals[i].count > m.globals[i].subclass {
+		m.blame(&m.globals[i], Dangerous, RuleUse, "stands as a value; who calls it writes files")
+	}
+}
+
 // isArrayClass reports whether v is numpy's array class or one of its own
 // subclasses.
 func (h *heap) isArrayClass(v value) bool {
@@ -328,16 +338,58 @@ func newObjectRule(m *machine, _ *global, o *object) bool {
 	return true
 }
 
-// partialRule is for functools.partial of a function that the policy lists:
-// making one calls nothing.
+// methodRule is for getattr: of a distribution of scipy's, before it has
+// attributes of its own, its method _entropy, and zoneinfo.ZoneInfo._unpickle.
+func methodRule(m *machine, _ *global, o *object) bool {
+	a, ok := m.tuple(o.args, 2)
+	if !ok {
+		return false
+	}
+	if m.isGlobal(a[0], "zoneinfo", "ZoneInfo") {
+		return m.is(a[1], "_unpickle")
+	}
+	if a[0].kind() != kObject || !m.is(a[1], "_entropy") {
+		return false
+	}
+	of := m.objects.at(a[0].index())
+	if of.class.kind() != kGlobal || of.flags&built != 0 || of.items != 0 {
+		return false
+	}
+	g := &m.globals[of.class.index()]
+	return g.entry != nil && (g.module == "scipy.stats._discrete_distns" || g.module == "scipy.stats._continuous_distns")
+}
+
+// makesZone reports whether a call is that of zoneinfo.ZoneInfo._unpickle with
+// the name of a time zone.
+func (m *machine) makesZone(callee, args value) bool {
+	if !m.isMadeBy(callee, "builtins", "getattr") {
+		return false
+	}
+	from := m.list(m.objects.at(callee.index()).args, 2)
+	a, ok := m.tuple(args, 2)
+	if !ok || len(from) != 2 || !m.isGlobal(from[0], "zoneinfo", "ZoneInfo") || a[1].kind() != kBool && a[1].kind() != kInt {
+		return false
+	}
+	name, ok := m.str(a[0])
+	return ok && !strings.Contains(name, "..") && !strings.HasPrefix(name, "/") && !strings.ContainsFunc(name, func(r rune) bool {
+		return !strings.ContainsRune("/_+-", r) && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+	})
+}
+
+// partialRule is for functools.partial of a function of scikit-learn's that the
+// policy lists: making one calls nothing.
 func partialRule(m *machine, _ *global, o *object) bool {
 	a, ok := m.tuple(o.args, 1)
-	return ok && m.isListed(a[0])
+	return ok && m.isSklearnFunction(a[0])
+}
+
+func (m *machine) isSklearnFunction(v value) bool {
+	return m.isListed(v) && strings.HasPrefix(m.globals[v.index()].module, "sklearn.")
 }
 
 func partialState(m *machine, _ *object, state value) bool {
 	a, ok := m.tuple(state, 4)
-	return ok && m.isListed(a[0]) && a[1].kind() == kTuple && m.isPlainTo(a[1], 4, true) &&
+	return ok && m.isSklearnFunction(a[0]) && a[1].kind() == kTuple && m.isPlainTo(a[1], 4, true) &&
 		(a[2].kind() == kDict && m.isPlainTo(a[2], 4, true) || a[2].kind() == kNone) && a[3].kind() == kNone
 }
 
@@ -350,12 +402,19 @@ func (m *machine) isListed(v value) bool {
 	return e != nil && e.uses&UseValue != 0
 }
 
+// vectorizeState is for the numpy.vectorize that a discrete distribution of
+// scipy's keeps of its own method.
+func vectorizeState(m *machine, _ *object, state value) bool {
+	f, ok := m.get(state, "pyfunc")
+	return ok && !m.cut(state) && m.isMadeBy(f, "builtins", "getattr")
+}
+
 // distributionState is for scipy's distributions, which execute a text of their
 // state when they are unpickled. It is the same for all but for the names of
 // parameters (https://github.com/scipy/scipy/blob/v1.17.1/scipy/stats/_distn_infrastructure.py).
 func distributionState(m *machine, _ *object, state value) bool {
-	if pair, ok := m.tuple(state, 2); ok && pair[1].kind() == kObject {
-		state = pair[0] // scipy before 1.5 adds a random state
+	if pair, ok := m.tuple(state, 2); ok && (m.isMadeBy(pair[1], "numpy.random._pickle", "__randomstate_ctor") || m.isMadeBy(pair[1], "numpy.random", "__RandomState_ctor")) {
+		state = pair[0] // scipy before 1.6 adds a random state
 	}
 	if state.kind() != kDict || m.cut(state) {
 		return false

@@ -92,7 +92,7 @@ func (m *machine) unwrap(state value) (w wrapped, fault string) {
 		return w, "a shape that is none"
 	}
 	w.shape = seen["shape"]
-	if !m.isArrayClass(seen["subclass"]) {
+	if !m.takesClass(seen["subclass"]) {
 		return w, "a class that is not numpy's array"
 	}
 	order, _ := m.str(seen["order"])
@@ -189,7 +189,7 @@ func (m *machine) nestedPickle() (value, error) {
 // makes the array.
 func reconstructRule(m *machine, _ *global, o *object) bool {
 	a, ok := m.tuple(o.args, 3)
-	if !ok || !m.isArrayClass(a[0]) {
+	if !ok || !m.takesClass(a[0]) {
 		return false
 	}
 	_, ok = m.dims(a[1])
@@ -249,8 +249,7 @@ func (m *machine) addArray(o *object, shape, data value, d dtype, index int, for
 		if n < 0 || n != size && n != maxBlob {
 			return bad(fmt.Sprintf("%d bytes where %d belong", n, size))
 		}
-		switch {
-		case int64(len(b)) == size && len(b) <= maxRaw:
+		if int64(len(b)) == size && len(b) <= maxRaw {
 			a.raw = m.keep(kBytes, b)
 		}
 		if see, done := m.watchNodes(&a, index); see != nil && int64(len(b)) == size {

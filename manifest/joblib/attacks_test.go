@@ -14,7 +14,7 @@ const corpus = "../../testdata/joblib/"
 // attack is a line of the table that testdata/joblib/attacks.py writes.
 type attack struct {
 	file, about string
-	want        joblib.Verdict // at least; 0: the file is no pickle at all
+	want        joblib.Verdict // at least; 0: anything but pass
 }
 
 func attacks(t testing.TB) []attack {
@@ -60,7 +60,7 @@ func TestAttacks(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Verdict < a.want {
+			if r.Verdict < a.want || a.want == 0 && r.Verdict == joblib.Pass {
 				t.Errorf("%s: %s, want at least %s\n%+v", a.about, r.Verdict, a.want, r.Findings)
 			}
 		})

@@ -31,20 +31,20 @@ func (m *machine) call(op byte) error {
 			return malformed("NEWOBJ_EX with %s for named arguments", last.kind())
 		}
 		if m.total(last) == 0 {
-			return m.make(first, taken[1], isNone(m, taken[1]))
+			return m.make(first, taken[1], m.noArguments(taken[1]))
 		}
 		m.use(last, UseValue)
 		return m.make(first, m.newBox(kTuple, []value{taken[1], last}), false)
 	case opNewObj:
-		return m.make(first, last, isNone(m, last))
+		return m.make(first, last, m.noArguments(last))
 	case 'R':
 		return m.make(first, last, false)
 	}
 	return malformed("0x%02x is no opcode", op)
 }
 
-// isNone reports whether v stands for no arguments.
-func isNone(m *machine, v value) bool { return v.kind() == kTuple && m.total(v) == 0 }
+// noArguments reports whether v stands for none.
+func (h *heap) noArguments(v value) bool { return v.kind() == kTuple && h.total(v) == 0 }
 
 // callMarked executes OBJ, which makes an object of the class behind a mark.
 func (m *machine) callMarked() error {
@@ -74,7 +74,8 @@ type global struct {
 	verdict      Verdict
 	uses         Use
 	shapes       []string
-	count        int
+	count        int // how often it was pushed
+	subclass     int // how often it stood as the class of an array
 	first        int64
 }
 
@@ -192,8 +193,13 @@ func (m *machine) make(callee, args value, bare bool) error {
 	v := newValue(kObject, uint64(i))
 	m.push(v)
 	m.use(args, UseValue)
+	if err := m.placeholders(args); err != nil {
+		return err
+	}
 	if callee.kind() != kGlobal {
-		m.note(Dangerous, RuleComputed, "a call of something computed")
+		if !m.makesZone(callee, args) {
+			m.note(Dangerous, RuleComputed, "a call of something computed")
+		}
 		return nil
 	}
 	g := &m.globals[callee.index()]
@@ -231,7 +237,7 @@ func (m *machine) checkCall(g *global, o *object, bare bool) {
 		m.blame(g, v, RuleArguments, "called with %s for arguments", o.args.kind())
 	case e == nil && (bare || g.allowed || g.denied):
 	case e == nil:
-		m.blame(g, Unverifiable, RuleUnknownCall, "called with arguments, and nobody here knows what it does")
+		m.blame(g, Unverifiable, RuleUnknownCall, "called with %s, and nobody here knows what it does%s", m.shape(o.args), m.guess(g, o.args))
 	case bare && e.uses&UseInstantiated != 0:
 		if g.isWrapper() {
 			o.flags |= wrapperAt
@@ -247,6 +253,14 @@ func (m *machine) checkCall(g *global, o *object, bare bool) {
 	default:
 		m.blame(g, Unverifiable, RuleUse, "made in a way that its library does not use")
 	}
+}
+
+// guess says what a call may be, where that is likely.
+func (m *machine) guess(g *global, args value) string {
+	if g.name != "" && g.name[0] >= 'A' && g.name[0] <= 'Z' && m.isPlain(args) {
+		return "; is it an enum or a named tuple?"
+	}
+	return ""
 }
 
 func (m *machine) blameArguments(g *global, args value) {
@@ -320,6 +334,10 @@ func (g *global) isWrapper() bool {
 // methods that take them.
 func (m *machine) fillObject(v value, items []value, pairs bool) error {
 	o := m.objects.at(v.index())
+	if m.isMadeBy(v, "builtins", "getattr") {
+		m.note(Dangerous, RuleState, "items are set in what another object gave out")
+		return nil
+	}
 	u, k := UseAppend, kList
 	if pairs {
 		u, k = UseSetItem, kDict
@@ -328,7 +346,7 @@ func (m *machine) fillObject(v value, items []value, pairs bool) error {
 		g := &m.globals[o.class.index()]
 		g.uses |= u
 		if g.entry != nil && g.entry.uses&u == 0 {
-			m.blame(g, Review, RuleUse, "given items, which its library's pickles do not do")
+			m.blame(g, Unverifiable, RuleUse, "given items, which its library's pickles do not do")
 		}
 	}
 	if m.plain {

@@ -124,7 +124,9 @@ func (m *machine) buildDtype(o *object, state value) error {
 	if err := m.buildFields(d, a[2], a[3], a[4]); err != "" {
 		return bad(err)
 	}
-	if d.object != (numFlags&1 == 1) {
+	// numpy reads objects by one of the lowest two bits in one place and by the
+	// other in another.
+	if lowest := numFlags & 3; d.object && lowest != 3 || !d.object && lowest != 0 {
 		return bad("flags that contradict its code: objects where there are none, or none where there are")
 	}
 	if len(a) == 9 && !m.isPlain(a[8]) {
@@ -146,6 +148,7 @@ func (m *machine) buildFields(d *dtype, sub, names, fields value) string {
 		return "fields that are none"
 	}
 	m.ops += len(list) + m.total(fields)
+	m.boxes.at(fields.index()).frozen = true // the dtype keeps it
 	described := make(map[string]value, len(list))
 	for k, v := range m.pairs(fields) {
 		if name, ok := m.str(k); ok {

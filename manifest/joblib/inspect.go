@@ -66,6 +66,7 @@ type inspector struct {
 	top     value
 	end     error // of the walk
 	size    int64
+	bare    bool // it is said to be compressed, and is not: the walk is over the head alone
 }
 
 // unpack walks the pickle in the compressed bytes of src. The error is src's
@@ -101,6 +102,7 @@ func (i *inspector) walk(in *input, rest io.Reader) error {
 	i.m = newMachine(in, i.sink)
 	i.m.deep, i.m.limit = i.options.Deep, i.maxSize()
 	i.top, i.end = i.m.run()
+	i.m.checkMemmap()
 	if err := i.judgeEnd(); err != nil {
 		return err
 	}
@@ -127,10 +129,10 @@ func (i *inspector) unopened(err error) error {
 	if err := i.decodeFault(err); err != nil {
 		return err
 	}
+	i.bare = true
 	i.m = newMachine(newInput(bytes.NewReader(i.head)), i.sink)
 	i.m.plain = true
 	i.top, i.end = i.m.run()
-	i.m = nil
 	return nil
 }
 
@@ -193,11 +195,11 @@ func (i *inspector) finish(z *container.Reader) error {
 
 // report puts together what was found.
 func (i *inspector) report() *Report {
-	r := &Report{Compression: string(i.method), Size: i.size, Format: i.format()}
-	if !r.Format.IsPickle() {
+	r := &Report{Compression: string(i.method), Size: i.size, Unloadable: i.unloadable()}
+	if r.Format = i.format(r.Unloadable); !r.Format.IsPickle() {
 		return i.foreign(r)
 	}
-	if i.m != nil {
+	if i.m != nil && !i.bare {
 		i.m.describe(r, i.top, i.end == nil)
 		if i.options.Deep && i.end == nil {
 			i.m.checkTrees(histogramFeatures(r.Models))
@@ -221,44 +223,44 @@ func histogramFeatures(models []*Model) int64 {
 	return n
 }
 
-// format says what the file is. It is no pickle only if a reader of pickles
-// fails on it before it has imported anything.
-func (i *inspector) format() Kind {
-	inner := i.inner
-	if i.method == container.Plain {
-		inner = i.head
+// unloadable reports whether every reader of pickles surely fails before it has
+// imported anything. Limits of galley's own, and whatever else it only does not
+// follow, do not count.
+func (i *inspector) unloadable() bool {
+	if i.m == nil || i.end == nil || i.m.imports() {
+		return false
 	}
-	switch {
-	case i.m == nil && i.method == container.Plain: // never
-	case i.m == nil && i.sink.worst < Dangerous:
-		if k := plain(i.head); k == Text {
-			return k // it only begins like something compressed
+	e, ok := errors.AsType[*streamError](i.end)
+	whole := !i.bare || len(i.head) < inputSize
+	return ok && (e.sure || e.past > i.size && whole) || whole && errors.Is(i.end, io.ErrUnexpectedEOF) && errors.Is(i.m.in.err, io.EOF)
+}
+
+// format says what the file is: a pickle, unless it cannot be loaded as one and
+// is something else.
+func (i *inspector) format(unloadable bool) Kind {
+	data := i.inner
+	if i.method == container.Plain || i.bare {
+		data = i.head
+	}
+	k := Kind("")
+	if unloadable && !hasProto(data) {
+		if k = sniff(data[:min(len(data), headSize)]); k == "" {
+			k = archive(data)
 		}
-	case i.m != nil && i.end != nil && !i.m.imports() && !hasProto(inner):
-		if k := i.otherwise(inner); k != "" {
-			return k
+		if k == "" {
+			k = plain(data)
 		}
+	}
+	switch e, ok := errors.AsType[*streamError](i.end); {
+	case k == Unknown && i.bare, k == Unknown && !(ok && (e.illegal || i.m.at == 0)):
+		// At least a part of a pickle, or of a compressed file.
+	case k != "":
+		return k
 	}
 	if i.method != container.Plain || i.m != nil && i.m.arrayView {
 		return Joblib
 	}
 	return Pickle
-}
-
-// otherwise says what bytes are that no reader of pickles gets through; empty if
-// they are at least a part of a pickle.
-func (i *inspector) otherwise(data []byte) Kind {
-	if k := sniff(data[:min(len(data), headSize)]); k != "" {
-		return k
-	}
-	if k := archive(data); k != "" {
-		return k
-	}
-	k := plain(data)
-	if e, ok := errors.AsType[*streamError](i.end); k == Text || ok && (e.illegal || e.rule == RuleStream && i.m.at == 0) {
-		return k
-	}
-	return ""
 }
 
 // imports reports whether the walk came upon a name that can be imported.
@@ -270,7 +272,7 @@ func (m *machine) imports() bool {
 func (i *inspector) foreign(r *Report) *Report {
 	r.Peek = Peek{Format: r.Format}
 	// Text that begins like no pickle can be a model of some library's.
-	foreign := r.Format == Text && i.m != nil && i.m.at == 0 && len(i.head) > 0 && !operands[i.head[0]].legal
+	foreign := r.Format == Text && !i.bare && i.m.at == 0 && !operands[i.head[0]].legal
 	if r.Format.IsModel() || r.Format == JSON || foreign {
 		r.Verdict = NotPickle
 		return r

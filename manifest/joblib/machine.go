@@ -17,14 +17,21 @@ const (
 type streamError struct {
 	rule    Rule
 	msg     string
-	illegal bool // it is no opcode at all
+	illegal bool  // it is no opcode at all
+	sure    bool  // Python's readers fail here too, whichever it is
+	past    int64 // where an operand that is too long to be read would end
 }
 
 func (e *streamError) Error() string { return e.msg }
 
 // external is the error of opcodes whose meaning is not in the file.
 func external(op string) error {
-	return &streamError{rule: RuleExternal, msg: op + ", whose meaning is kept outside the file"}
+	return &streamError{rule: RuleExternal, sure: true, msg: op + ", whose meaning is kept outside the file"}
+}
+
+// fails is the error of what Python's readers fail on.
+func fails(format string, args ...any) error {
+	return &streamError{rule: RuleStream, sure: true, msg: fmt.Sprintf(format, args...)}
 }
 
 func malformed(format string, args ...any) error {
@@ -122,7 +129,7 @@ func (m *machine) stop() (value, error) {
 	}
 	top := m.stack[len(m.stack)-1]
 	m.use(top, UseValue)
-	return top, nil
+	return top, m.placeholders(top)
 }
 
 // note adds a finding at the opcode under way.
@@ -136,7 +143,7 @@ func (m *machine) step(op byte) error {
 	m.binary = m.binary || o.binary && m.depth == 0
 	switch {
 	case !o.legal:
-		return &streamError{rule: RuleStream, msg: fmt.Sprintf("0x%02x is no opcode", op), illegal: true}
+		return &streamError{rule: RuleStream, msg: fmt.Sprintf("0x%02x is no opcode", op), illegal: true, sure: true}
 	case o.length > 0:
 		return m.counted(op, int(o.length))
 	case o.line:
@@ -241,7 +248,7 @@ func (m *machine) floor() int {
 func (m *machine) pop(n int) ([]value, error) {
 	at := len(m.stack) - n
 	if at < m.floor() {
-		return nil, malformed("too few values on the stack")
+		return nil, fails("too few values on the stack")
 	}
 	taken := m.stack[at:]
 	m.stack = m.stack[:at]
@@ -251,7 +258,7 @@ func (m *machine) pop(n int) ([]value, error) {
 // popMark takes the values behind the last mark, and the mark.
 func (m *machine) popMark() ([]value, error) {
 	if len(m.marks) == 0 {
-		return nil, malformed("no mark on the stack")
+		return nil, fails("no mark on the stack")
 	}
 	at := m.floor()
 	m.marks = m.marks[:len(m.marks)-1]
@@ -262,7 +269,7 @@ func (m *machine) popMark() ([]value, error) {
 
 func (m *machine) top() (value, error) {
 	if len(m.stack) <= m.floor() {
-		return 0, malformed("too few values on the stack")
+		return 0, fails("too few values on the stack")
 	}
 	return m.stack[len(m.stack)-1], nil
 }
@@ -287,6 +294,9 @@ func (m *machine) shuffle(op byte) error {
 		v, err := m.top()
 		if err != nil {
 			return err
+		}
+		if v.kind() == kGlobal {
+			m.globals[v.index()].count++
 		}
 		m.push(v)
 	}
@@ -322,6 +332,9 @@ func (m *machine) collect(op byte) error {
 	for _, it := range items {
 		m.use(it, UseValue)
 	}
+	if err := m.placeholders(items...); err != nil {
+		return err
+	}
 	switch op {
 	case 'd':
 		m.push(m.newBox(kDict, items))
@@ -344,6 +357,9 @@ func (m *machine) fillTop(op byte, items []value) error {
 		return err
 	}
 	pairs := op == 's' || op == 'u'
+	if pairs && len(items) == 0 {
+		return nil // as in Python, whatever v is
+	}
 	switch v.kind() {
 	case kList:
 		if pairs || op == opAddItems {
@@ -368,9 +384,8 @@ func (m *machine) fillTop(op byte, items []value) error {
 	if m.plain {
 		return nil
 	}
-	if b := m.boxes.at(v.index()); b.state {
-		b.state = false
-		m.note(Review, RuleState, "the state of an object is changed after the object has it")
+	if m.boxes.at(v.index()).frozen {
+		return malformed("what an object was made of is changed afterwards")
 	}
 	m.extend(v, items)
 	return nil

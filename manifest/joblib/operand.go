@@ -27,7 +27,11 @@ func (m *machine) counted(op byte, width int) error {
 		limit = maxLong
 	}
 	if size > limit {
-		return &streamError{rule: RuleLimit, msg: fmt.Sprintf("an operand of %d bytes", size)}
+		e := &streamError{rule: RuleLimit, msg: fmt.Sprintf("an operand of %d bytes", size)}
+		if e.past = m.in.pos() + int64(size); size > math.MaxInt64/2 {
+			e.past = math.MaxInt64
+		}
+		return e
 	}
 	k, keep := kStr, maxText
 	switch op {
@@ -171,17 +175,29 @@ func (m *machine) literal(op byte, line string) (value, error) {
 	case 'F':
 		f, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) || strings.ContainsAny(line, "xX") {
-			return 0, malformed("number %.40q", line)
+			return 0, notFloat(line)
 		}
 		return m.newFloat(math.Float64bits(f)), nil
 	case 'S':
 		text, ok := unquote(strings.TrimRight(line, " \t\r"))
+		if !ok && (line == "" || line[0] != '\'' && line[0] != '"') {
+			return 0, fails("string %.40q", line)
+		}
 		if !ok {
 			return 0, malformed("string %.40q", line)
 		}
 		return m.blobText(text), nil
 	}
 	return m.blobText(rawUnicode(line)), nil
+}
+
+// notFloat is the error for a line that is no number to Go. Python allows
+// underscores in one.
+func notFloat(line string) error {
+	if strings.Trim(line, "0123456789_.eE+- \t\r\v\f") != "" {
+		return fails("number %.40q", line)
+	}
+	return malformed("number %.40q", line)
 }
 
 // decimal reads a whole number as Python's int(text, 0) does: in any base that
@@ -192,7 +208,7 @@ func (m *machine) decimal(text string) (value, error) {
 	n, ok := new(big.Int).SetString(digits, 0)
 	octal := len(plain) > 0 && plain[0] >= '1' && plain[0] <= '9' && strings.HasPrefix(strings.TrimLeft(digits, "+-"), "0")
 	if !ok || octal || len(digits) > maxLine {
-		return 0, malformed("number %.40q", text)
+		return 0, fails("number %.40q", text)
 	}
 	if n.String() != text {
 		m.note(Review, RuleOpcode, "a number that is spelled oddly")

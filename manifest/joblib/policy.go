@@ -28,6 +28,7 @@ type entry struct {
 	uses  Use
 	rule  argumentRule // of calls
 	state stateRule    // of BUILD; nil: any
+	own   bool         // what a call makes reads its state in its own way
 }
 
 // argumentRule reports whether a call of g is one that its library writes. It
@@ -83,6 +84,10 @@ func records(text string, f func([]string)) {
 
 func newEntry(uses, rule string) *entry {
 	e := &entry{rule: argumentRules[rule], state: stateRules[rule]}
+	switch rule {
+	case "cyclass", "sameclass", "tree", "randomstate", "bitgen":
+		e.own = true
+	}
 	for _, u := range uses {
 		e.uses |= map[rune]Use{'N': UseInstantiated, 'C': UseCalled, 'V': UseValue, 'D': UseSetItem, 'L': UseAppend}[u]
 	}

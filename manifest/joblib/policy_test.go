@@ -60,7 +60,9 @@ func TestPolicyOverrules(t *testing.T) {
 		"builtins:getattr",  // scipy's discrete distributions keep a method of their own
 		"functools:partial", // HistGradientBoosting keeps one of check_array
 		"joblib.numpy_pickle:NumpyArrayWrapper",
-		"numpy:vectorize",                                    // around that method
+		"numpy:vectorize", // around that method
+		"pathlib._local:PosixPath", "pathlib._local:PurePosixPath", "pathlib._local:PureWindowsPath", "pathlib._local:WindowsPath",
+		"pathlib:PosixPath", "pathlib:PurePosixPath", "pathlib:PureWindowsPath", "pathlib:WindowsPath", // made of text alone
 		"scipy._lib.array_api_compat.numpy._aliases:asarray", // SplineTransformer
 		"sklearn.externals.joblib.numpy_pickle:NumpyArrayWrapper",
 		"sklearn.utils.deprecation:DeprecationDict",

@@ -7,6 +7,9 @@ import "slices"
 type Report struct {
 	Format      Kind   `json:"format"`
 	Compression string `json:"compression,omitempty"`
+	// Unloadable says that readers of pickles fail on it before they have
+	// imported anything: as a pickle it does nothing.
+	Unloadable bool `json:"unloadable,omitempty"`
 	// Size is that of the uncompressed pickle and what follows it, in bytes.
 	Size     int64     `json:"size"`
 	Verdict  Verdict   `json:"verdict"`

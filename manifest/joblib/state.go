@@ -15,11 +15,21 @@ func (m *machine) build(target, state value) error {
 	case kOpaque:
 		return nil
 	default:
+		if state.kind() == kNone || state.isContainer() && m.total(state) == 0 {
+			return nil // as in Python, whatever target is
+		}
 		return malformed("BUILD on a %s", target.kind())
 	}
+	if err := m.placeholders(state); err != nil {
+		return err
+	}
 	o := m.objects.at(target.index())
-	if state.kind() == kDict && !m.plain {
-		m.boxes.at(state.index()).state = true
+	if m.isMadeBy(target, "builtins", "getattr") {
+		m.note(Dangerous, RuleState, "attributes are set on what another object gave out")
+		return nil
+	}
+	if !m.plain {
+		m.freeze(state)
 	}
 	if m.plain {
 		m.checkState(o, state)
@@ -51,6 +61,33 @@ func (m *machine) build(target, state value) error {
 	return nil
 }
 
+// freeze notes that an object refers to v, a dict or a tuple of dicts, so that
+// changing it changes the object.
+func (m *machine) freeze(v value) {
+	if v.isContainer() {
+		m.boxes.at(v.index()).frozen = true
+	}
+	if v.kind() == kTuple {
+		for _, it := range m.list(v, 16) {
+			if it.kind() == kDict {
+				m.boxes.at(it.index()).frozen = true
+			}
+		}
+	}
+}
+
+// placeholders refuses joblib's placeholder of an array where it stands as a
+// value: joblib gives it its state at once, and an array takes its place. Under
+// another name it would be read where nobody expects an array.
+func (m *machine) placeholders(values ...value) error {
+	for _, v := range values {
+		if v.kind() == kObject && m.objects.at(v.index()).flags&wrapperAt != 0 && !m.plain {
+			return &streamError{rule: RuleArray, msg: "the placeholder of an array stands as a value"}
+		}
+	}
+	return nil
+}
+
 // checkState looks at the attributes that BUILD sets. The second dict of a pair
 // is set by setattr, which can change what the object is.
 func (m *machine) checkState(o *object, state value) {
@@ -62,10 +99,15 @@ func (m *machine) checkState(o *object, state value) {
 	own := false // the class is known to read its state in its own way
 	if o.class.kind() == kGlobal {
 		g := &m.globals[o.class.index()]
-		own = g.entry != nil && (g.entry.state != nil || isPandas(g.module))
+		own = g.entry != nil && g.entry.own && o.flags&made == 0
+		if g.entry != nil && g.entry.state == nil && isPandas(g.module) {
+			m.checkManager(g, state)
+		}
 	}
 	pair, isPair := m.tuple(state, 2)
-	if !own && (m.mayMap(state) || isPair && (m.mayMap(pair[0]) || m.mayMap(pair[1]))) {
+	switch {
+	case own:
+	case m.mayMap(state), isPair && (m.mayMap(pair[0]) || m.mayMap(pair[1])):
 		m.note(Unverifiable, RuleState, "the state of an object is another object's items")
 	}
 	m.checkKeys(state, Review, !m.isRouting(o.class))
@@ -80,9 +122,26 @@ func (m *machine) checkState(o *object, state value) {
 	}
 }
 
-// isPandas reports whether a module is one of pandas', whose classes have states
-// of their own, and items.
+// isPandas reports whether a module is one of pandas', whose classes have items.
 func isPandas(module string) bool { return module == "pandas" || strings.HasPrefix(module, "pandas.") }
+
+// checkManager looks at what a frame or a series of pandas keeps its data in,
+// whose methods are called as the other attributes are set.
+func (m *machine) checkManager(g *global, state value) {
+	for k, v := range m.pairs(state) {
+		if !m.is(k, "_mgr") && !m.is(k, "_data") || m.isArray(v) {
+			continue
+		}
+		ok := false
+		if v.kind() == kObject {
+			class := m.objects.at(v.index()).class
+			ok = class.kind() == kGlobal && m.globals[class.index()].entry != nil && isPandas(m.globals[class.index()].module)
+		}
+		if !ok {
+			m.blame(g, Dangerous, RuleState, "given something for its data whose methods are called as it is loaded")
+		}
+	}
+}
 
 // mayMap reports whether v is an object that may have keys and values without
 // being a dict, which BUILD would take for attributes.
@@ -123,7 +182,13 @@ func (m *machine) checkKeys(dict value, dunder Verdict, methods bool) {
 		case key == "__class__":
 			m.note(Dangerous, RuleState, "an object is turned into another by setting __class__")
 		case strings.HasPrefix(key, "__") && strings.HasSuffix(key, "__"):
-			m.note(dunder, RuleState, "the attribute %.40s is set", key)
+			found := max(dunder, Unverifiable)
+			if m.isCallable(v) || strings.HasPrefix(key, "__array") {
+				found = Dangerous // Python and numpy call it, or believe the addresses in it
+			}
+			m.note(found, RuleState, "the attribute %.40s is set", key)
+		case isFilling(key) && m.isCallable(v):
+			m.note(Dangerous, RuleState, "the method %s, by which pickles fill an object, is replaced", key)
 		case methods && isMethod(key) && m.isCallable(v):
 			m.note(Review, RuleState, "the method %s is replaced", key)
 		case key == "pre_dispatch" && !m.isPreDispatch(v):
@@ -141,6 +206,15 @@ func (m *machine) isCallable(v value) bool {
 	case kObject:
 		_, number := m.scalar(v)
 		return !number && !m.isArray(v)
+	}
+	return false
+}
+
+// isFilling reports whether key is a method that opcodes call.
+func isFilling(key string) bool {
+	switch key {
+	case "append", "extend", "add", "update", "pop", "items":
+		return true
 	}
 	return false
 }

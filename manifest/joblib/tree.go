@@ -11,6 +11,7 @@ import (
 // arrays of large forests are not kept.
 type nodes struct {
 	maxFeature int64  // of the splits; -1: there are none
+	maxBitset  int64  // of the categorical splits; -1: there are none
 	fault      string // the first thing wrong; empty: none
 	at         int64  // the node where
 }
@@ -21,6 +22,7 @@ type nodeLayout struct {
 	size                 int64
 	left, right, feature field
 	leaf                 *field // nil: leaves are told by a child of -1
+	categorical, bitset  *field // nil: there are no categorical splits
 	dtypes               []dtype
 }
 
@@ -43,6 +45,7 @@ func (h *heap) nodeLayoutOf(index int) *nodeLayout {
 	}
 	l := &nodeLayout{size: d.size, dtypes: h.dtypes}
 	names := []string{"left_child", "right_child", "feature"}
+	l.categorical, l.bitset = find("is_categorical"), find("bitset_idx")
 	if l.leaf = find("is_leaf"); l.leaf != nil {
 		names = []string{"left", "right", "feature_idx"}
 	}
@@ -82,7 +85,7 @@ func (m *machine) watchNodes(a *array, index int) (see func([]byte), done func()
 	if l == nil {
 		return nil, func() {}
 	}
-	n := nodes{maxFeature: -1}
+	n := nodes{maxFeature: -1, maxBitset: -1}
 	var part []byte // of a node that is cut between two calls
 	i := int64(0)
 	see = func(b []byte) {
@@ -130,15 +133,73 @@ func (n *nodes) check(l *nodeLayout, node []byte, i, count int64) {
 	}
 	n.at = i
 	n.maxFeature = max(n.maxFeature, feature)
+	if l.categorical != nil && l.bitset != nil && l.number(*l.categorical, node) != 0 {
+		n.maxBitset = max(n.maxBitset, l.number(*l.bitset, node))
+	}
 }
 
 // maxTreeState is more keys and values than the state of a tree has.
 const maxTreeState = 64
 
+// checkOwners compares the features of trees with those of the estimators that
+// they are in, which look at the input no closer than that.
+func (m *machine) checkOwners() {
+	for i := range m.objects.n {
+		o := m.objects.at(i)
+		if o.class.kind() != kGlobal || m.total(o.state) > 2*maxAttribute {
+			continue
+		}
+		g := &m.globals[o.class.index()]
+		if !strings.HasPrefix(g.module, "sklearn.ensemble.") && !strings.HasPrefix(g.module, "sklearn.tree.") {
+			continue
+		}
+		v, _ := m.get(o.state, "n_features_in_")
+		if n, ok := m.integer(v); ok {
+			m.checkOwned(g, o.state, n)
+		}
+	}
+}
+
+// checkOwned looks at the trees below v, which is in an estimator of so many
+// features. Other estimators have an input of their own.
+func (m *machine) checkOwned(owner *global, v value, features int64) {
+	seen := make(map[value]bool)
+	todo := []value{v}
+	for len(todo) > 0 && len(seen) < maxVisits && m.ops < maxOps {
+		v := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		m.ops++
+		if a := m.arrayOf(v); a != nil && a.data != 0 {
+			v = (&describer{machine: m}).listOf(a)
+		}
+		if v.kind() == kObject {
+			o := m.objects.at(v.index())
+			if o.class.kind() != kGlobal || !strings.HasPrefix(m.globals[o.class.index()].module, "sklearn.tree.") {
+				continue
+			}
+			args := m.list(o.args, 3)
+			if n, ok := m.integer(append(args, 0)[0]); ok && len(args) == 3 && n > features {
+				m.integrity(owner, -1, "a tree of %d features in an estimator of %d", n, features)
+			}
+			v = o.state
+		}
+		if !v.isContainer() || seen[v] {
+			continue
+		}
+		seen[v] = true
+		for it := range m.each(v) {
+			if it.kind() > kGlobal {
+				todo = append(todo, it)
+			}
+		}
+	}
+}
+
 // checkTrees looks at every tree after the walk: its nodes, their number, and
 // the features on which they split. features is how many the model takes, for
 // the trees that do not tell; -1: unknown.
 func (m *machine) checkTrees(features int64) {
+	m.checkOwners()
 	for i := range m.objects.n {
 		o := m.objects.at(i)
 		if o.class.kind() != kGlobal {
@@ -148,12 +209,38 @@ func (m *machine) checkTrees(features int64) {
 		case g.name == "Tree" && strings.HasPrefix(g.module, "sklearn.tree."):
 			m.checkTree(g, o)
 		case g.name == "TreePredictor" && strings.HasPrefix(g.module, "sklearn.ensemble._hist_gradient_boosting"):
-			var a *array
-			if m.total(o.state) <= maxTreeState {
-				v, _ := m.get(o.state, "nodes")
-				a = m.arrayOf(v)
+			m.checkPredictor(g, o, features)
+		}
+	}
+}
+
+// checkPredictor looks at a tree of histogram gradient boosting, whose
+// categorical splits look into arrays of their own.
+func (m *machine) checkPredictor(g *global, o *object, features int64) {
+	if m.total(o.state) > maxTreeState {
+		m.integrity(g, -1, "a tree with more attributes than trees have")
+		return
+	}
+	v, _ := m.get(o.state, "nodes")
+	a := m.arrayOf(v)
+	m.checkNodes(g, a, features)
+	if a == nil || a.nodes == 0 {
+		return
+	}
+	last := m.heap.nodes[a.nodes-1].maxBitset
+	for _, name := range []string{"binned_left_cat_bitsets", "raw_left_cat_bitsets"} {
+		v, ok := m.get(o.state, name)
+		if !ok {
+			continue
+		}
+		rows := int64(0)
+		if sets := m.arrayOf(v); sets != nil {
+			if dims, _ := m.dims(sets.shape); len(dims) == 2 && dims[1] >= 8 {
+				rows = dims[0]
 			}
-			m.checkNodes(g, a, features)
+		}
+		if last >= rows {
+			m.integrity(g, a.offset, "a tree looks for set %d of %d in %s", last, rows, name)
 		}
 	}
 }
@@ -199,6 +286,8 @@ func (m *machine) checkNodes(g *global, a *array, features int64) {
 	}
 	n := m.heap.nodes[a.nodes-1]
 	switch size := m.dtypes[a.dtype].size; {
+	case a.count == 0:
+		m.integrity(g, a.offset, "a tree without nodes")
 	case n.fault != "":
 		m.integrity(g, a.offset+n.at*size, "node %d of a tree: %s", n.at, n.fault)
 	case features >= 0 && n.maxFeature >= features:

@@ -96,7 +96,7 @@ type box struct {
 	first, n   uint32 // the run in the heap's items
 	next, last uint32 // the box of the next run, and of the last; 0: none
 	total      uint32 // how many items it has been given
-	state      bool   // it is the state of an object
+	frozen     bool   // an object was made of it, and refers to it
 	opaque     bool   // among those that are not kept is more than numbers and text
 }
 

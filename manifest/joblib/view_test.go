@@ -114,3 +114,83 @@ func TestSpelling(t *testing.T) {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
+
+// TestAttributes has objects whose attributes decide what loading does. Each
+// passed a reader that looked at names alone.
+func TestAttributes(t *testing.T) {
+	t.Parallel()
+	const frame, dtypeClass, normal = "pandas.core.frame DataFrame", "pandas.core.arrays.boolean BooleanDtype", "scipy.stats._continuous_distns norm_gen"
+	ordered := func(items ...string) string {
+		return call("collections OrderedDict") + mark + strings.Join(items, "") + setItems
+	}
+	items := ordered(str("__class__"), global(wrapperClass))
+	distribution := instance(normal)
+	record := func(fields string) string {
+		return dtype{args: []string{str("V8"), no, yes}, state: []string{
+			i32(3), str("|"), none, tupleOf(str("a")), fields, i32(8), i32(1), i32(16),
+		}}.String()
+	}
+	field := dictOf(str("a"), tupleOf(dtype{code: "i8"}.String(), i32(0)))
+	judge(t, []want{
+		{"a distribution's state as a pair", pickle(distribution, tupleOf(dictOf(str("a"), none), ordered(str("b"), none)), build), dangerous, joblib.RuleState},
+		{"getattr of what an object was given", pickle(call("builtins getattr",
+			instance("scipy.stats._distn_infrastructure rv_frozen")+dictOf(str("_entropy"), emptyDict)+build, str("_entropy"))), dangerous, joblib.RuleArguments},
+		{"items set in what getattr gives", pickle(call("builtins getattr", instance("scipy.stats._discrete_distns randint_gen"), str("_entropy")), mark, str("a"), none, setItems), dangerous, joblib.RuleState},
+		{"a placeholder in a dict", pickle(dictOf(str("a"), instance(wrapperClass))), unverifiable, joblib.RuleArray},
+		{"a placeholder that is all", pickle(instance(wrapperClass)), unverifiable, joblib.RuleArray},
+		{"a frame with the items of another object", pickle(instance(frame), items, build), unverifiable, joblib.RuleState},
+		{"attributes from the items of another object", pickle(instance(dtypeClass), tupleOf(none, items), build), unverifiable, joblib.RuleState},
+		{"a frame whose data is an estimator", pickle(instance(frame), dictOf(str("_mgr"), instance(aClass)), build), dangerous, joblib.RuleState},
+		{"a partial of numpy's memmap", pickle(call("functools partial", global("numpy memmap"))), dangerous, joblib.RuleArguments},
+		{"numpy's memmap as a value", pickle(instance(aClass), dictOf(str("f"), global("numpy memmap")), build), dangerous, joblib.RuleUse},
+		{"numpy's memmap as the class of an array", pickle(wrapper{subclass: global("numpy memmap"), dtype: bytesOf.String()}.String() + "ab"), pass, ""},
+		{"vectorize of anything", pickle(instance("numpy vectorize"), dictOf(str("pyfunc"), global("numpy mean")), build), dangerous, joblib.RuleState},
+		{"__setstate__", pickle(instance(aClass), dictOf(str("__setstate__"), global("numpy mean")), build), dangerous, joblib.RuleState},
+		{"addresses for numpy", pickle(instance(aClass), dictOf(str("__array_interface__"), emptyDict), build), dangerous, joblib.RuleState},
+		{"append", pickle(instance(aClass), dictOf(str("append"), global("numpy mean")), build), dangerous, joblib.RuleState},
+		{"items for what takes none", pickle(instance(aClass), mark, str("a"), appends), unverifiable, joblib.RuleUse},
+		{"objects by one flag alone", pickle(dtype{code: "O8", order: "|", flags: 1}.String()), unverifiable, joblib.RuleArray},
+		{"fields of a dtype that change", pickle(field, memoize, record(get(0)), get(0), str("a"), none, setItem, tuple2), unverifiable, joblib.RuleStream},
+		{"a record", pickle(record(field)), pass, ""},
+		{"a state that changes", pickle(instance(aClass), emptyDict, memoize, build, get(0), str("a"), none, setItem, tuple2), unverifiable, joblib.RuleStream},
+		{"a time zone", pickle(call("builtins getattr", global("zoneinfo ZoneInfo"), str("_unpickle")), tupleOf(str("Europe/Berlin"), yes), reduce), pass, ""},
+		{"a time zone that is a path", pickle(call("builtins getattr", global("zoneinfo ZoneInfo"), str("_unpickle")), tupleOf(str("../x"), yes), reduce), dangerous, joblib.RuleComputed},
+		{"a path", pickle(call("pathlib PosixPath", str("models"), str("m.joblib"))), pass, ""},
+		{"what may be an enum", pickle(call("acme Kind", i32(1))), unverifiable, joblib.RuleUnknownCall},
+	})
+}
+
+// TestPolyglots has pickles that begin like something else, and on which galley
+// stops where Python goes on: that is never a reason to trust them.
+func TestPolyglots(t *testing.T) {
+	t.Parallel()
+	catboost := "CBM1" + strings.Repeat("x", 64)
+	const payload = "cposix\nmkdir\n(S'x'\ntR."
+	for name, data := range map[string]string{
+		"a long line":             catboost + "I0x" + strings.Repeat("0", 70_000) + "1\n" + payload,
+		"a long number":           catboost + "\x8b" + le(70_000, 4) + strings.Repeat("\x01", 70_000) + payload,
+		"BUILD with nothing":      catboost + "Nb" + payload,
+		"SETITEMS with nothing":   catboost + "(u" + payload,
+		"text with a long line":   "I0x" + strings.Repeat("0", 70_000) + "1\n" + payload,
+		"text with a long string": "S'" + strings.Repeat("0", 70_000) + "'\n" + payload,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := inspect(t, data, joblib.Options{})
+			if r.Verdict < unverifiable || r.Unloadable {
+				t.Errorf("%s, %s, unloadable: %t", r.Format, r.Verdict, r.Unloadable)
+			}
+		})
+	}
+	for name, data := range map[string]string{
+		"a table": "customer_id,amount\n1,2.5\n", "notes": "Fraud model\n\nI am a model.\n", "more notes": "Building it\n", "json": "{}",
+		"an archive of numpy's": "\x93NUMPY\x01\x00v\x00", "parquet": "PAR1\x15\x04\x15\x00", "sqlite": "SQLite format 3\x00" + strings.Repeat("\x00", 100),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if r := inspect(t, data, joblib.Options{}); !r.Unloadable {
+				t.Errorf("%s, %s, could be loaded\n%s", r.Format, r.Verdict, spell(r.Findings))
+			}
+		})
+	}
+}

@@ -199,7 +199,17 @@ ALLOW.update(
 )
 # A discrete distribution keeps numpy.vectorize of its own method _entropy.
 ALLOW["builtins:getattr"] = "C", "method"
-ALLOW["numpy:vectorize"] = "N", "-"
+ALLOW["numpy:vectorize"] = "N", "vectorize"
+# What people put beside a model: a time zone, a path, a compiled pattern.
+ALLOW["zoneinfo:ZoneInfo"] = "V", "-"
+ALLOW["re:_compile"] = "C", "literals"
+ALLOW.update(
+    (f"{module}:{name}", ("C", "literals"))
+    for module in ("pathlib", "pathlib._local")
+    for name in ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath")
+)
+ALLOW["sklearn.compose._column_transformer:make_column_selector"] = "N", "-"
+ALLOW["numpy:poly1d"] = "N", "-"
 ALLOW["sklearn.neighbors.quad_tree:_QuadTree"] = ALLOW["sklearn.neighbors._quad_tree:_QuadTree"] = (
     "C",
     "literals",
@@ -237,7 +247,9 @@ DENY = {
         torch._inductor torch.utils.bottleneck torch.utils._config_module torch.utils.collect_env
         torch.utils.data.datapipes torch.jit torch.fx.experimental.symbolic_shapes torch._dynamo torch.hub
         torch.utils.cpp_extension torch.cuda.jiterator numba cython pyximport llvmlite execnet IPython
-        ipykernel jupyter_client nbconvert jinja2 mako bottle""",
+        ipykernel jupyter_client nbconvert jinja2 mako bottle six patsy numexpr sympy mpmath formulaic pytest _pytest
+        simpleeval asteval RestrictedPython future.utils past.builtins dateparser.utils pyparsing cloudpathlib
+        invoke fabric paramiko plumbum sh pexpect ptyprocess psutil celery gunicorn distributed""",
     "indirection": """operator _operator functools _functools weakref _weakref _weakrefset atexit signal _signal
         threading _thread thread _threading_local dummy_threading dummy_thread contextlib contextvars copy itertools
         copyreg:add_extension copyreg:constructor copyreg:pickle copyreg:__newobj__ copyreg:__newobj_ex__
