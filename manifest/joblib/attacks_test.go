@@ -38,8 +38,8 @@ func attacks(t testing.TB) []attack {
 		}
 		all = append(all, a)
 	}
-	if len(all) < 500 {
-		t.Fatalf("%d attacks, want at least 500", len(all))
+	if len(all) < 650 {
+		t.Fatalf("%d attacks, want at least 650", len(all))
 	}
 	return all
 }

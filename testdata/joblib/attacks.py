@@ -20,8 +20,10 @@ needs     what it takes to run it, with commas between: an importable module, or
           a version as in numpy<2 or python<3.13
 
 The letters in a file's name are its group: J for joblib's arrays, G for the
-stream of opcodes, R for containers and sizes, B for ways past other scanners.
-companion.* are read by other cases.
+stream of opcodes, R for containers and sizes, B for ways past other scanners, S
+for states and for what passes for another format. companion.* are read by other
+cases. The files whose verdict is pass are no attacks but limits: they are harmless,
+and a reader must come to their end.
 """
 
 import bz2
@@ -72,6 +74,7 @@ REDUCE = b"R"
 BUILD = b"b"
 NEWOBJ = b"\x81"
 NEWOBJ_EX = b"\x92"
+ADDITEMS = b"\x90"
 STACK_GLOBAL = b"\x93"
 MEMOIZE = b"\x94"
 
@@ -2648,6 +2651,302 @@ def flagged_zip(data: bytes) -> bytes:
     return data[:at] + u8(data[at] | 1) + data[at + 1 :]
 
 
+# S: objects with a state of the attacker's, and pickles that look like something
+# else.
+
+FOUR = tuple_(integer(4))
+HIDDEN = swallow(32, PAYLOAD) + CLOSE  # what four elements of 8 bytes are followed by
+ORDERED = call(glob("collections", "OrderedDict"))
+SCALER = new(glob("sklearn.preprocessing._data", "StandardScaler"))
+TEMPLATE = "_parse_arg_template"  # scipy's distributions execute it
+GENUINE = """
+def _parse_args(self,  loc=0, scale=1):
+    return (), loc, scale
+
+def _parse_args_rvs(self,  loc=0, scale=1, size=None):
+    return self._argcheck_rvs( loc, scale, size=size)
+
+def _parse_args_stats(self,  loc=0, scale=1, moments='mv'):
+    return (), loc, scale, moments
+"""
+
+
+def filled(mapping: bytes, items: bytes) -> bytes:
+    """A mapping that is given what is in a dict_."""
+    return mapping + items.removeprefix(EMPTY_DICT)
+
+
+def wrapping(mapping: bytes, more: bytes = b"") -> bytes:
+    """A state that makes a wrapper of what it is for: its class first, then shape."""
+    items = text("__class__") + WRAPPER + more
+    return mapping + MARK + items + state(shape=FOUR).removeprefix(EMPTY_DICT + MARK)
+
+
+def memmap(*args: object) -> bytes:
+    """A functools.partial that creates or truncates a file."""
+    function = Op(glob("numpy", "memmap"))
+    bound = (function, (MARKER, "u1", "w+", *args), {}, None)
+    return call(glob("functools", "partial"), function.code) + value(bound) + BUILD
+
+
+def state_cases() -> Iterator[Case]:
+    code = text(CODE)
+    # For scipy a dict in a tuple is its two keys: a name and what it gets.
+    pair = dict_(text(TEMPLATE), text(GENUINE), code, NONE)
+    other = dict_(text("_a"), NONE, text("_b"), NONE)
+    item = list_(text(TEMPLATE), code)
+    for case, cls, data, why in [
+        ("pair", "norm_gen", tuple_(pair, filled(ORDERED, other)), "a dict and an OrderedDict"),
+        ("dicts", "norm_gen", tuple_(pair, other), "two dicts"),
+        ("lists", "norm_gen", tuple_(item, list_(text("_a"), text("_b"))), "two lists"),
+        ("one", "norm_gen", tuple_(item), "a tuple of one item"),
+        ("list", "norm_gen", list_(tuple_(text(TEMPLATE), code)), "a list of items"),
+        ("ordered", "norm_gen", filled(ORDERED, dict_(text(TEMPLATE), code)), "an OrderedDict"),
+        ("discrete", "binom_gen", tuple_(pair, other), "two dicts, for a discrete one"),
+    ]:
+        module = f"scipy.stats._{'discrete' if cls == 'binom_gen' else 'continuous'}_distns"
+        yield Case(
+            f"S1-distribution-{case}.pkl",
+            proto(4) + new(glob(module, cls)) + data + BUILD + STOP,
+            "dangerous",
+            "both",
+            f"a distribution whose state, {why}, is code",
+            "scipy",
+        )
+    frozen = new(glob("scipy.stats._distn_infrastructure", "rv_frozen"))
+    for case, holder, attribute, needs in [
+        ("frozen", frozen, "_entropy", "scipy"),
+        ("estimator", SCALER, "fit", "sklearn"),
+    ]:
+        owner = holder + dict_(text(attribute), new(WRAPPER)) + BUILD
+        yield Case(
+            f"S2-getattr-{case}.joblib",
+            OPEN
+            + call(glob("builtins", "getattr"), owner, text(attribute))
+            + state(shape=FOUR)
+            + BUILD
+            + HIDDEN,
+            "unverifiable",
+            "joblib",
+            "a method that a state replaces by a wrapper, which getattr gives back",
+            needs,
+        )
+    bunch = call(
+        glob("copyreg", "_reconstructor"),
+        glob("sklearn.utils._bunch", "Bunch"),
+        glob("builtins", "dict"),
+        EMPTY_DICT,
+    )
+    for case, mapping, needs in [
+        ("dict", EMPTY_DICT, "pandas"),
+        ("ordered", ORDERED, "pandas"),
+        (
+            "defaultdict",
+            call(glob("collections", "defaultdict"), glob("builtins", "list")),
+            "pandas",
+        ),
+        ("bunch", bunch, "pandas,sklearn"),
+    ]:
+        for kind, module, cls in [
+            ("dataframe", "pandas.core.frame", "DataFrame"),
+            ("series", "pandas.core.series", "Series"),
+        ]:
+            data = wrapping(mapping, text("_typ") + text(kind))
+            yield Case(
+                f"S3-{kind}-{case}.joblib",
+                OPEN + new(glob(module, cls)) + data + BUILD + HIDDEN,
+                "unverifiable",
+                "joblib",
+                f"a {cls} that becomes a wrapper through its state",
+                needs,
+            )
+        for kind, module, cls in [
+            ("boolean", "pandas.core.arrays.boolean", "BooleanDtype"),
+            ("integer", "pandas.core.arrays.integer", "IntegerArray"),
+            ("int64", "pandas.core.arrays.integer", "Int64Dtype"),
+        ]:
+            data = tuple_(NONE, wrapping(mapping))
+            yield Case(
+                f"S3-{kind}-{case}.joblib",
+                OPEN + new(glob(module, cls)) + data + BUILD + HIDDEN,
+                "unverifiable",
+                "joblib",
+                f"an object of {cls} that becomes a wrapper through the second of its states",
+                needs,
+            )
+    manager = SCALER + dict_(text("set_axis"), memmap()) + BUILD
+    for case, module, cls, axis in [
+        ("columns", "pandas.core.frame", "DataFrame", "columns"),
+        ("index", "pandas.core.frame", "DataFrame", "index"),
+        ("series", "pandas.core.series", "Series", "index"),
+    ]:
+        yield Case(
+            f"S4-setter-{case}.pkl",
+            proto(4)
+            + new(glob(module, cls))
+            + dict_(
+                text("_typ") + text(cls.lower()),
+                text("_mgr") + manager,
+                text(axis) + list_(integer(1), integer(2)),
+            )
+            + BUILD
+            + STOP,
+            "unverifiable",
+            "both",
+            f"{cls}.{axis}, which a state sets, calls what the same state brings",
+            "pandas,sklearn",
+        )
+    yield from instance_methods()
+    yield from disguises()
+    yield from raw_pointers()
+    yield from reexports()
+
+
+def instance_methods() -> Iterator[Case]:
+    """S5: what an opcode calls by name is an attribute of the object itself."""
+    execute = glob("six", "exec_")
+    code = text(CODE)
+    size = integer(1)
+    for case, name, function, opcodes, needs in [
+        ("setstate", "__setstate__", execute, code + BUILD, "six"),
+        ("append", "append", execute, code + APPEND, "six"),
+        ("appends", "append", execute, MARK + code + APPENDS, "six"),
+        ("add", "add", execute, MARK + code + ADDITEMS, "six"),
+        ("setstate-memmap", "__setstate__", memmap(0), size + BUILD, ""),
+        ("append-memmap", "append", memmap(0), size + APPEND, ""),
+        ("extend-memmap", "extend", memmap(0), MARK + size + APPENDS, ""),
+        ("add-memmap", "add", memmap(0), MARK + size + ADDITEMS, ""),
+    ]:
+        yield Case(
+            f"S5-{case}.pkl",
+            proto(4) + SCALER + dict_(text(name), function) + BUILD + opcodes + STOP,
+            "dangerous",
+            "both",
+            f"an attribute of the object's own is its method {name}",
+            f"sklearn,{needs}".rstrip(","),
+        )
+
+
+def disguises() -> Iterator[Case]:
+    """S6: pickles that begin like something else."""
+    line = b"I0x" + b"f" * 70_000 + b"\n"
+    # To a pickle, catboost's magic bytes are 66 bytes for the stack.
+    catboost = b"CBM1" + b"x" * 64
+    for case, prefix in [("catboost", catboost), ("plain", b"")]:
+        for name, opcodes, executes in [
+            ("int", line, "both"),
+            ("long4", b"\x8b" + u32(70_000) + b"\x01" * 70_000, "both"),
+            ("build", (b"" if prefix else EMPTY_LIST) + NONE + BUILD, "both"),
+            ("setitems", (b"" if prefix else EMPTY_LIST) + MARK + SETITEMS, "both"),
+            ("appends", (b"" if prefix else NONE) + MARK + APPENDS, "pickle"),
+            ("additems", (b"" if prefix else NONE) + MARK + ADDITEMS, "pickle"),
+        ]:
+            yield Case(
+                f"S6-{case}-{name}.pkl",
+                prefix + opcodes + PAYLOAD + STOP,
+                "unverifiable",
+                executes,
+                "a pickle that begins like a model of catboost"
+                if prefix
+                else "a pickle without PROTO that begins with an unusual opcode",
+            )
+    for name, opcodes, executes in [
+        ("hex", line, "both"),
+        ("zeros", b"I" + b"0" * 70_000 + b"\n", "pickle"),
+        ("float", b"F" + b"0" * 70_000 + b"\n", "both"),
+        ("string", b"S'" + b"a" * 70_000 + b"'\n", "both"),
+        ("put", b"Np" + b" " * 70_000 + b"1\n", "both"),
+    ]:
+        yield Case(
+            f"S6-text-{name}.pkl",
+            opcodes + f"cos\nmkdir\n(S'{MARKER}'\ntR.".encode(),
+            "unverifiable",
+            executes,
+            "a pickle of nothing but text, with a long line first",
+        )
+
+
+def raw_pointers() -> Iterator[Case]:
+    """S7: bytes that become pointers to objects."""
+    fields = dict_(text("f"), tuple_(I8, integer(0)))
+    record = call(glob("numpy", "dtype"), text("V8"), FALSE, TRUE)
+    record += value((3, "|", None, ("f",), Op(fields + put(0)), 8, 1, 0)) + BUILD
+    array = EMPTY_ARRAY + value((1, (1,), Op(record), False, b"A" * 8)) + BUILD
+    index = glob("pandas.core.indexes.base", "Index")
+    yield Case(
+        "S7-fields.pkl",
+        OPEN
+        + array
+        + put(1)
+        + filled(get(0), dict_(text("f"), tuple_(O8, integer(0))))
+        + call(glob("pandas.core.indexes.base", "_new_Index"), index, dict_(text("data"), get(1)))
+        + CLOSE,
+        "unverifiable",
+        "crash",
+        "the fields of a dtype, changed after an array was made of it",
+        "pandas",
+    )
+    masked = call(
+        glob("numpy.ma.core", "_mareconstruct"),
+        glob("numpy.ma.core", "MaskedArray"),
+        NDARRAY,
+        tuple_(integer(0)),
+        binary(b"b"),
+    )
+    kind = Op(dtype("O8", 1, order="|"))
+    for case, data, more in [("masked", masked, (b"\0", None)), ("array", EMPTY_ARRAY, ())]:
+        yield Case(
+            f"S7-{case}.pkl",
+            OPEN + data + value((1, (1,), kind, False, b"A" * 8, *more)) + BUILD + CLOSE,
+            "unverifiable",
+            "crash",
+            "an array of dtype O8 whose flags say counted objects, but no list: raw pointers",
+        )
+
+
+# Module, name, arguments, verdict and needs of functions that other libraries have
+# of Python's own exec, or that evaluate what they are given.
+EXECUTED = [
+    ("six", "exec_", (CODE,), "dangerous", "six"),
+    ("dateutil.tz.tz", "six.exec_", (CODE,), "dangerous", "python-dateutil<3"),
+    ("future.utils", "exec_", (CODE,), "dangerous", "future.utils"),
+    ("mpmath.ctx_mp_python", "exec_", (CODE,), "dangerous", "mpmath<1.4"),
+    ("mpmath.libmp.backend", "exec_", (CODE,), "dangerous", "mpmath<1.4"),
+    ("past.builtins", "execfile", ("companion.py",), "dangerous", "past.builtins"),
+    ("pip._vendor.six", "exec_", (CODE,), "dangerous", "pip._vendor.six"),
+    ("py.builtin", "exec_", (CODE,), "dangerous", "py>=1"),
+    ("py.builtin", "execfile", ("companion.py",), "dangerous", "py>=1"),
+    ("urllib3.packages.six", "exec_", (CODE,), "dangerous", "urllib3<2"),
+    ("yaml", "unsafe_load", (f"!!python/object/apply:os.mkdir [{MARKER}]",), "dangerous", "yaml"),
+    (
+        "decorator",
+        "FunctionMaker.create",
+        (f"f(a={EXPRESSION})", "pass", {}),
+        "review",
+        "decorator",
+    ),
+    ("graphviz.backend.execute", "run_check", (["mkdir", MARKER],), "review", "graphviz"),
+    ("numexpr", "evaluate", (f"(lambda: {EXPRESSION})()",), "review", "numexpr<2.8.5"),
+    ("pkg_resources", "mkdir", (MARKER,), "review", "pkg_resources"),
+    ("sympy", "sympify", (EXPRESSION,), "review", "sympy"),
+    ("sympy.core.sympify", "sympify", (EXPRESSION,), "review", "sympy"),
+    ("sympy.parsing.sympy_parser", "eval_expr", (EXPRESSION, {}, {}), "review", "sympy"),
+    ("sympy.parsing.sympy_parser", "parse_expr", (EXPRESSION,), "review", "sympy"),
+]
+
+
+def reexports() -> Iterator[Case]:
+    for module, name, args, verdict, needs in EXECUTED:
+        yield Case(
+            f"S8-{module}-{name}.pkl",
+            proto(4) + call(glob(module, name), *map(value, args)) + STOP,
+            verdict,
+            "both",
+            f"{module} {name}",
+            needs,
+        )
+
+
 def main() -> None:
     (out,) = map(Path, sys.argv[1:])
     out.mkdir(parents=True, exist_ok=True)
@@ -2655,7 +2954,8 @@ def main() -> None:
         for line in table.read_text(encoding="utf-8").splitlines():
             (out / line.partition(" ")[0]).unlink(missing_ok=True)
     lines = []
-    for group in joblib_cases, generic_cases, container_cases, bypass_cases, companions:
+    groups = [joblib_cases, generic_cases, container_cases, bypass_cases, state_cases, companions]
+    for group in groups:
         for case in group():
             path = out / case.name
             if path.exists():

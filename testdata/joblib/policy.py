@@ -248,7 +248,7 @@ DENY = {
         torch.utils.data.datapipes torch.jit torch.fx.experimental.symbolic_shapes torch._dynamo torch.hub
         torch.utils.cpp_extension torch.cuda.jiterator numba cython pyximport llvmlite execnet IPython
         ipykernel jupyter_client nbconvert jinja2 mako bottle six patsy numexpr sympy mpmath formulaic pytest _pytest
-        simpleeval asteval RestrictedPython future.utils past.builtins dateparser.utils pyparsing cloudpathlib
+        py simpleeval asteval RestrictedPython future.utils past.builtins dateparser.utils pyparsing cloudpathlib
         invoke fabric paramiko plumbum sh pexpect ptyprocess psutil celery gunicorn distributed""",
     "indirection": """operator _operator functools _functools weakref _weakref _weakrefset atexit signal _signal
         threading _thread thread _threading_local dummy_threading dummy_thread contextlib contextvars copy itertools
