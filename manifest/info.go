@@ -125,3 +125,9 @@ func (a *Artifact) Describe(ctx context.Context, src Fetcher) (Info, error) {
 	}
 	return i, nil
 }
+
+// ModelFeatures is how many features the model takes; -1: unknown. It is a claim,
+// as [Artifact.Info] is.
+func (a *Artifact) ModelFeatures() int {
+	return count(a.Manifest.Annotations[AnnotationModelFeatures], -1)
+}

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	"github.com/opencontainers/go-digest"
+
+	"galley/oci/image"
 )
 
 // maxCache bounds the manifests that are kept, in bytes.
@@ -114,4 +116,14 @@ func (c *ManifestCache) trim() {
 			total -= f.info.Size()
 		}
 	}
+}
+
+// LookCache is where what was found in the layers of base images is kept, next
+// to the manifests; "" if there is no such place. See [NewManifestCache].
+func LookCache(env func(string) string) image.DirCache {
+	c := NewManifestCache(env)
+	if c == nil {
+		return ""
+	}
+	return image.DirCache(filepath.Join(filepath.Dir(c.dir), "looks"))
 }

@@ -25,8 +25,8 @@ import (
 // CopyMounting is [Copy] for a graph whose blobs lie in several repositories:
 // where tells in which, or nil for nowhere. A blob that dst lacks is mounted
 // from there if both are of one registry, or both layouts; across registries
-// never. Where the registry will not mount it, for whatever reason, it is
-// copied from src. A registry that says it mounted a blob is believed until it
+// never. A registry is asked to mount right away, and only if it will not, for
+// whatever reason, whether it has the blob; if not, it is copied from src. A registry that says it mounted a blob is believed until it
 // refuses a manifest for want of it: then the blob is copied after all.
 // [CopyOptions.MountFrom] is ignored.
 func CopyMounting(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, where func(v1.Descriptor) Target, o CopyOptions) error {
@@ -51,6 +51,7 @@ type mounting struct {
 
 	mu      sync.Mutex
 	mounted []v1.Descriptor // as the registry says
+	present []digest.Digest // that were there when a mount failed
 	doubts  bool            // it was not true
 }
 
@@ -65,11 +66,34 @@ func (m *mounting) copy(ctx context.Context, src content.ReadOnlyStorage, root v
 		}
 		return nil, nil
 	}
+	skipped, mounted := opts.OnCopySkipped, opts.OnMounted
+	opts.OnMounted = func(ctx context.Context, d v1.Descriptor) error {
+		m.mu.Lock()
+		present := slices.Contains(m.present, d.Digest)
+		m.mu.Unlock()
+		if present {
+			return skipped(ctx, d)
+		}
+		return mounted(ctx, d)
+	}
 	if err := oras.CopyGraph(ctx, &observed{src, o.Progress}, m, root, opts); err != nil {
 		return err
 	}
 	return tagRoot(ctx, m.Target, src, root, o.Tags)
 }
+
+// Exists leaves out the question where a mount answers it.
+func (m *mounting) Exists(ctx context.Context, d v1.Descriptor) (bool, error) {
+	if _, ok := m.from(d); ok {
+		if _, ok := m.Target.(*remote.Repository); ok {
+			return false, nil
+		}
+	}
+	return m.Target.Exists(ctx, d)
+}
+
+// errPresent ends a mount that failed for a blob that is there.
+var errPresent = errors.New("the blob is there")
 
 // from is the repository to mount from, and whether that can work.
 func (m *mounting) from(d v1.Descriptor) (string, bool) {
@@ -92,6 +116,12 @@ func (m *mounting) from(d v1.Descriptor) (string, bool) {
 func (m *mounting) Mount(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	opened := false
 	once := func() (io.ReadCloser, error) {
+		if there, err := m.Target.Exists(ctx, d); err == nil && there {
+			m.mu.Lock()
+			m.present = append(m.present, d.Digest)
+			m.mu.Unlock()
+			return nil, errPresent
+		}
 		opened = true
 		return open()
 	}
@@ -106,10 +136,16 @@ func (m *mounting) Mount(ctx context.Context, d v1.Descriptor, from string, open
 		m.mounted = append(m.mounted, d)
 		m.mu.Unlock()
 	}
+	if errors.Is(err, errPresent) {
+		return nil
+	}
 	if err == nil || opened || ctx.Err() != nil || !mountRefused(err) {
 		return err
 	}
-	rc, err := open()
+	rc, err := once()
+	if errors.Is(err, errPresent) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"galley/manifest"
+	"galley/manifest/contract"
 	"galley/manifest/joblib"
+	"galley/manifest/training"
 )
 
 // Scan reads every file of the artifact, whatever it is said to be, without
@@ -77,4 +79,39 @@ func scanLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, o j
 		p.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
 	}
 	return scans, err
+}
+
+// maxFeatures bounds the features file in bytes.
+const maxFeatures = training.MaxSize
+
+// CheckContract compares the artifact's features with its model, whose scans are
+// at hand, as [manifest.Pack] does. Features that cannot be read fit anything.
+func CheckContract(ctx context.Context, m *Model, scans []manifest.Scan) (contract.Result, error) {
+	in := contract.Input{}
+	for _, s := range scans {
+		switch {
+		case s.Role == manifest.RoleModel && in.Model == nil:
+			in.Model = s.Report
+		case s.Role == manifest.RolePart:
+			in.Parts = append(in.Parts, s.Report)
+		}
+	}
+	for i := range m.Layers {
+		l := &m.Layers[i]
+		if l.Role != manifest.RoleFeatures || l.Format != manifest.FormatRaw || l.Descriptor.Size > maxFeatures || in.FeaturesFile != "" {
+			continue
+		}
+		data, err := manifest.ReadBlob(ctx, m, l.Descriptor, "layer "+l.Title, maxFeatures)
+		if err != nil {
+			return contract.Result{}, err
+		}
+		in.FeaturesFile = l.Title
+		if f, err := training.ParseFeatures(data, ""); err == nil {
+			in.Features, in.Note = f.Names, f.Note
+		}
+	}
+	if in.Model == nil {
+		return contract.Result{}, nil
+	}
+	return contract.Check(in), nil
 }

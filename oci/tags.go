@@ -86,6 +86,12 @@ func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have 
 	return nil
 }
 
+// Fixed reports whether a tag of that name never moves.
+func (r TagRules) Fixed(tag string) (bool, error) {
+	fixed, err := r.fixed()
+	return err == nil && fixed(tag), err
+}
+
 // fixed returns what tells the tags that never move.
 func (r TagRules) fixed() (func(tag string) bool, error) {
 	pattern := r.Versions

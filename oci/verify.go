@@ -14,10 +14,12 @@ import (
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/content"
 
 	"galley/manifest"
+	"galley/oci/image"
 )
 
 // VerifyOptions say what [Verify] and [VerifyDir] compare with.
@@ -38,6 +40,7 @@ type Verified struct {
 	Digest     digest.Digest // of the artifact
 	Partial    bool          // only some of its files are installed
 	Files      int
+	Blobs      int   // of an image, which has no files to count
 	Size       int64 // bytes that were read
 }
 
@@ -118,6 +121,9 @@ func isMismatch(err error) bool {
 	if _, ok := errors.AsType[*InterruptedError](err); ok {
 		return true
 	}
+	if _, ok := errors.AsType[*image.BaseError](err); ok {
+		return true
+	}
 	if answer, ok := errors.AsType[*answerError](err); ok {
 		return answer.kind == ErrCorrupt
 	}
@@ -132,13 +138,24 @@ func isMismatch(err error) bool {
 	return false
 }
 
-// Verify reads everything of the artifact that ref names in t and compares it
-// with all that is told of it: each digest, size and diffID. Memory does not
-// depend on the sizes. What is wrong comes as a [*MismatchError], joined with
+// Verify reads everything of the artifact or image that ref names in t and
+// compares it with all that is told of it: each digest, size and diffID. Memory
+// does not depend on the sizes. What is wrong comes as a [*MismatchError], joined with
 // the error that ended the reading if one did.
 func Verify(ctx context.Context, t Target, ref Reference, o VerifyOptions) (Verified, error) {
 	var found findings
-	m, err := Read(ctx, t, ref.TagOrDigest())
+	d, src, err := Find(ctx, t, ref.TagOrDigest())
+	m := &Model{ReadOnlyStorage: src}
+	if err == nil {
+		m.Artifact, err = manifest.Read(ctx, src, d)
+	}
+	if _, ok := errors.AsType[*manifest.NotArtifactError](err); ok {
+		v, ierr := verifyImage(ctx, src, d, ref, o)
+		if errors.Is(ierr, image.ErrNotImage) {
+			return Verified{}, err
+		}
+		return v, ierr
+	}
 	if err != nil {
 		if d, rerr := t.Resolve(ctx, ref.TagOrDigest()); rerr == nil && ref.Digest == "" {
 			err = missing(err, "manifest", d.Digest) // the tag is there
@@ -163,6 +180,49 @@ func Verify(ctx context.Context, t Target, ref Reference, o VerifyOptions) (Veri
 		err = g.Wait()
 	}
 	return v, errors.Join(found.err(ref.String()), err)
+}
+
+// verifyImage is Verify of an image.
+func verifyImage(ctx context.Context, src content.ReadOnlyStorage, d v1.Descriptor, ref Reference, o VerifyOptions) (Verified, error) {
+	v := Verified{Repository: ref.Name(), Digest: d.Digest}
+	counted := &countedFetch{src: src, p: o.Progress, v: &v}
+	var found findings
+	found.take(wantDigest(o.Digest, d.Digest))
+	err := image.Verify(ctx, counted, d)
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { // what is wrong, and perhaps what ended the reading
+		err = nil
+		for _, e := range joined.Unwrap() {
+			if errors.Is(e, image.ErrNotImage) {
+				return v, e
+			}
+			err = errors.Join(err, found.take(e))
+		}
+	}
+	return v, errors.Join(found.err(ref.String()), err)
+}
+
+// countedFetch counts what is fetched, and tells of it.
+type countedFetch struct {
+	src content.ReadOnlyStorage
+	p   Progress
+	mu  sync.Mutex
+	v   *Verified
+}
+
+func (c *countedFetch) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	rc, err := c.src.Fetch(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	c.v.Blobs++
+	c.v.Size += d.Size
+	c.mu.Unlock()
+	c.p.emit(Event{Kind: Started, Descriptor: d})
+	return struct {
+		io.Reader
+		io.Closer
+	}{c.p.reader(ctx, rc, d, ""), rc}, nil
 }
 
 func verifyLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, p Progress) error {

@@ -28,8 +28,12 @@ type Registry struct {
 	closed  chan struct{}
 	resume  atomic.Value // of chan struct{}, which Misbehave closes
 
+	received, sent atomic.Int64 // bytes of bodies
+
 	mu       sync.Mutex
 	requests []string
+	cutAt    int             // how many more requests until one is cut; 0: none is
+	cutRest  bool            // and all that follow
 	limited  map[string]bool // requests that were answered with 429 since the last call of Misbehave
 }
 
@@ -92,7 +96,13 @@ func NewRegistry() *Registry {
 	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		r.mu.Lock()
 		r.requests = append(r.requests, req.Method+" "+req.URL.Path)
+		cut := r.cutNow()
 		r.mu.Unlock()
+		if cut {
+			panic(http.ErrAbortHandler)
+		}
+		req.Body = &countedBody{req.Body, &r.received}
+		w = &countedWriter{w, &r.sent}
 		if h, ok := quirky[r.fault.Load().(Fault)]; ok {
 			if r.fault.Load() == NoReferrers {
 				w = &noSubject{w} // which the server sends all the same
@@ -125,6 +135,28 @@ func (r *Registry) Misbehave(f Fault) {
 	close(r.resume.Swap(make(chan struct{})).(chan struct{}))
 }
 
+// Cut cuts the connection of the n-th request from now on, unanswered, and of all
+// that follow if rest is true. With n 0 nothing is cut any more.
+func (r *Registry) Cut(n int, rest bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.cutAt, r.cutRest = n, rest
+}
+
+func (r *Registry) cutNow() bool {
+	switch r.cutAt {
+	case 0:
+		return false
+	case 1:
+		if !r.cutRest {
+			r.cutAt = 0
+		}
+		return true
+	}
+	r.cutAt--
+	return false
+}
+
 // Stalled receives once for every request that is left hanging since the last
 // call of Misbehave.
 func (r *Registry) Stalled() <-chan struct{} { return r.stalled }
@@ -136,6 +168,37 @@ func (r *Registry) Requests() []string {
 	out := r.requests
 	r.requests = nil
 	return out
+}
+
+// Moved returns how many bytes of bodies came and went since the last call.
+func (r *Registry) Moved() (received, sent int64) { return r.received.Swap(0), r.sent.Swap(0) }
+
+type countedBody struct {
+	io.ReadCloser
+	n *atomic.Int64
+}
+
+func (b *countedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	b.n.Add(int64(n))
+	return n, err
+}
+
+type countedWriter struct {
+	http.ResponseWriter
+	n *atomic.Int64
+}
+
+func (w *countedWriter) Write(p []byte) (int, error) {
+	n, err := w.ResponseWriter.Write(p)
+	w.n.Add(int64(n))
+	return n, err
+}
+
+func (w *countedWriter) Flush() {
+	if f, ok := w.ResponseWriter.(http.Flusher); ok {
+		f.Flush()
+	}
 }
 
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request, next http.Handler) {
