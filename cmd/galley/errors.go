@@ -12,6 +12,7 @@ import (
 	"galley/manifest/project"
 	"galley/manifest/training"
 	"galley/oci"
+	"galley/oci/image"
 )
 
 // The exit codes; exitCodes tells people what they mean.
@@ -84,13 +85,14 @@ func exitCode(err error) int {
 	switch {
 	case as[*interruptedError](err):
 		return exitInterrupted
-	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err):
+	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err),
+		as[*claimError](err), as[*mainError](err), as[*fitError](err):
 		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
 		as[*project.NoModelError](err), as[*project.SeveralModelsError](err),
 		as[*training.AmbiguousError](err), as[*oci.UnknownNameError](err), as[*oci.FilterError](err), as[*oci.UnknownFileError](err),
-		errors.Is(err, manifest.ErrReserved):
+		as[*image.CollisionError](err), errors.Is(err, image.ErrNoPlatform), errors.Is(err, manifest.ErrReserved):
 		return exitUsage
 	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrForbidden):
 		return exitDenied
@@ -141,6 +143,20 @@ var hintTable = []func(error) []string{
 	hint(func(e *oci.ReferenceError) []string { return e.Suggest }),
 	hint(unsafeHint),
 	hint(func(e *mismatchError) []string { return []string{"--allow-mismatch=" + e.what + ", if it is meant so"} }),
+	hint(func(e *claimError) []string {
+		return []string{"galley scan " + e.ref.String(), "--allow-unsafe, if loading it may run anything"}
+	}),
+	hint(func(*mainError) []string {
+		return []string{"move the classes into a module of the app's, and train again", "--allow-mismatch=runtime, if the app defines them in its own __main__"}
+	}),
+	hint((*fitError).hints),
+	hint(func(*image.CollisionError) []string {
+		return []string{"name the models, and each lies below its name: galley bake fraud=REF churn=REF --base …"}
+	}),
+	hint(func(*image.PathError) []string {
+		return []string{"--dest DIRECTORY puts the model elsewhere, --no-look into /models alone"}
+	}),
+	hint(baseHint),
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
 	hint(func(e *oci.StageError) []string {
@@ -220,6 +236,19 @@ func conflictHint(e *failedAt) []string {
 	}
 	if as[*oci.OverwriteError](e) {
 		return []string{pull + " -o another-directory", pull + " --force   # replaces them"}
+	}
+	return nil
+}
+
+// baseHint says what to build on instead.
+func baseHint(e *image.BaseError) []string {
+	switch {
+	case errors.Is(e, image.ErrNotImage):
+		return []string{"--base names the image that runs the app, and the argument the model's artifact"}
+	case errors.Is(e, image.ErrSchema1):
+		return []string{"docker pull it and docker push it: that writes it in today's format"}
+	case errors.Is(e, image.ErrNoPlatform):
+		return []string{"--platform takes those that the base has; without it bake takes all"}
 	}
 	return nil
 }

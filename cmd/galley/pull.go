@@ -88,6 +88,7 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 		}
 		return a.notFound(ctx, p, &failedAt{err, p.ref})
 	}
+	a.warnMoving(oci.TagRules{Versions: config.Versions}, p.ref, done.Digest, "ARG MODEL=")
 	a.tellScans(done.Scans, o.safety)
 	for _, s := range done.Scans {
 		for _, w := range s.Report.Warnings {

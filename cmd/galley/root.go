@@ -37,6 +37,7 @@ type sharedFlags struct {
 const (
 	groupMake  = "make"
 	groupLook  = "look"
+	groupShip  = "ship"
 	groupOther = "other"
 )
 
@@ -102,13 +103,14 @@ In a project, without a flag:
 	root.AddGroup(
 		&cobra.Group{ID: groupMake, Title: "Carry a model:"},
 		&cobra.Group{ID: groupLook, Title: "Look at it:"},
+		&cobra.Group{ID: groupShip, Title: "Ship it:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
 	root.SetHelpCommandGroupID(groupOther)
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []*cobra.Command{
 		a.initCmd(), a.pushCmd(), a.pullCmd(), a.catCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(), a.serveCmd(),
-		a.inspectCmd(), a.scanCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.manCmd(), a.versionCmd(),
+		a.inspectCmd(), a.scanCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.bakeCmd(), a.manCmd(), a.versionCmd(),
 	} {
 		root.AddCommand(c)
 	}

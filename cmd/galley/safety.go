@@ -68,13 +68,14 @@ func (s *safety) args() []string {
 
 // mismatchError says that files do not fit one another.
 type mismatchError struct {
+	op     string // what was to be done
 	what   string // of mismatches
 	file   string // that does not fit
 	result contract.Result
 }
 
 func (e *mismatchError) Error() string {
-	lines := []string{"push " + e.file + ": " + e.result.Summary}
+	lines := []string{e.op + " " + e.file + ": " + e.result.Summary}
 	if d := e.result.Difference; d != nil {
 		lines = append(lines, d.Lines()...)
 	}
@@ -95,7 +96,7 @@ func (a *app) checkPacked(p *packed, s safety) error {
 		}
 	case contract.Mismatch:
 		if !slices.Contains(s.allowMismatch, "features") {
-			return &mismatchError{"features", p.path(manifest.RoleFeatures), p.Fit}
+			return &mismatchError{"push", "features", p.path(manifest.RoleFeatures), p.Fit}
 		}
 		a.warn("allowed to differ: features: %s", printable(p.Fit.Summary))
 	}

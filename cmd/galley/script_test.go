@@ -50,6 +50,8 @@ func TestScript(t *testing.T) {
 			"attach":    attachCmd,
 			"referrers": referrersCmd,
 			"serve":     serveCmd,
+			"moved":     movedCmd,
+			"baseimage": baseImageCmd,
 		},
 	})
 }
@@ -122,6 +124,22 @@ func requestsCmd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Check(err)
 	if len(got) != want {
 		ts.Fatalf("%d requests; want %d:\n%s", len(got), want, strings.Join(got, "\n"))
+	}
+}
+
+// movedCmd checks how many bytes of bodies the registry got and sent since the
+// last call, at most: moved [RECEIVED SENT].
+func movedCmd(ts *testscript.TestScript, _ bool, args []string) {
+	received, sent := ts.Value(registries{}).(*registries).last.Moved()
+	for n, got := range []int64{received, sent} {
+		if len(args) == 0 {
+			return
+		}
+		most, err := strconv.ParseInt(args[n], 10, 64)
+		ts.Check(err)
+		if got > most {
+			ts.Fatalf("%d bytes received, %d sent; want at most %s", received, sent, args)
+		}
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"galley/manifest/project"
 	"galley/oci"
 )
@@ -60,8 +62,29 @@ func loadConfig(dir string) (*project.Config, error) {
 
 const configName = "galley.yaml"
 
+// variable replaces a reference that is $NAME or ${NAME} by what is in that
+// variable: in an image from scratch there is no shell to do so.
+func (a *app) variable(s string) (string, error) {
+	name, ok := strings.CutPrefix(s, "$")
+	if !ok {
+		return s, nil
+	}
+	if braced, ok := strings.CutPrefix(name, "{"); ok {
+		name = strings.TrimSuffix(braced, "}")
+	}
+	value := a.env(name)
+	if value == "" {
+		return "", &usageError{msg: fmt.Sprintf("reference %q: the variable %s is not set", s, name)}
+	}
+	return value, nil
+}
+
 // open opens what a reference names, for reading.
 func (a *app) open(ctx context.Context, s string) (*place, error) {
+	s, err := a.variable(s)
+	if err != nil {
+		return nil, err
+	}
 	p, err := a.parser(s)
 	if err != nil {
 		return nil, err
@@ -122,4 +145,31 @@ func tagRules() (oci.TagRules, error) {
 		return oci.TagRules{}, err
 	}
 	return oci.TagRules{Versions: c.Versions}, nil
+}
+
+// warnMoving warns, in a step of an image build, of a tag that moves: the step
+// stays cached when it does. line is what to put before the pinned reference.
+func (a *app) warnMoving(rules oci.TagRules, ref oci.Reference, d digest.Digest, line string) {
+	if ref.Digest != "" || !a.isBuild() {
+		return
+	}
+	tag := ref.TagOrDigest()
+	if fixed, err := rules.Fixed(tag); err != nil || fixed {
+		return
+	}
+	pinned := ref.WithTag(tag)
+	pinned.Digest = d
+	a.warn("%s moves, and the step of a build stays cached when it does: pin it", ref.WithTag(tag))
+	fmt.Fprintf(a.err, "galley: hint: %s%s\n", line, pinned)
+}
+
+// isBuild reports whether galley runs in a step of docker build, buildah or
+// kaniko.
+func (a *app) isBuild() bool {
+	const buildkit = "buildkitsandbox" // the name that BuildKit gives its containers
+	if host, err := os.Hostname(); err == nil && host == buildkit || a.env("HOSTNAME") == buildkit {
+		return true
+	}
+	data, _ := os.ReadFile("/run/.containerenv")
+	return strings.Contains(string(data), `engine="buildah`) || isDir("/kaniko")
 }

@@ -38,6 +38,9 @@ The repository of galley.yaml, or of $GALLEY_REPOSITORY:
   :candidate
   @sha256:9371d52d14962dabc140b7ef8195aadde13cdeda52ce48f0b0c6a656e9690c9c
 
+Commands that read take it from a variable too, as '$MODEL', for an image from
+scratch has no shell that would.
+
 Commands that write take several tags, as in fraud:v42,candidate. A name with a
 slash and no host, like acme/fraud, is refused: to some it means Docker Hub, to
 others the local registry.`

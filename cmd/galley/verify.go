@@ -20,9 +20,9 @@ func (a *app) verifyCmd() *cobra.Command {
 	var o verifyOptions
 	cmd := &cobra.Command{
 		Use:   "verify REF | DIR",
-		Short: "Check every byte of an artifact or of an installed model",
-		Long: `Verify reads a whole artifact and recomputes every digest, size and diffID that
-it tells. Of a directory it compares the files that galley installed there with
+		Short: "Check every byte of an artifact, an image or an installed model",
+		Long: `Verify reads a whole artifact or image and recomputes every digest, size and
+diffID that it tells. Of a directory it compares the files that galley installed there with
 the record of the install, without a network; other files do not matter. The
 directory may be read-only. An install that was interrupted is completed first;
 with --check it is only reported.
@@ -36,6 +36,7 @@ entrypoint of a container:
 Whoever may write to the directory can change the record too: verify finds
 accidents there, not attacks. --digest pins which artifact it has to be.`,
 		Example: `  galley verify ghcr.io/acme/fraud-detector:v42
+  galley verify ghcr.io/acme/fraud-api:v42
   galley verify --quiet --check /app`,
 		GroupID: groupLook,
 		Args:    exactly("REF or DIR"),
@@ -58,6 +59,7 @@ type verified struct {
 	Verified   bool     `json:"verified"`
 	Partial    bool     `json:"partial,omitempty"`
 	Files      int      `json:"files"`
+	Blobs      int      `json:"blobs,omitempty"` // of an image
 	Size       int64    `json:"size"`
 	Mismatches []string `json:"mismatches"`
 }
@@ -88,7 +90,7 @@ func (a *app) verify(ctx context.Context, s string, o verifyOptions) error {
 	if v.Digest != "" {
 		answer.Reference, answer.Digest = v.Repository+"@"+v.Digest.String(), v.Digest.String()
 	}
-	answer.Verified, answer.Partial, answer.Files, answer.Size = err == nil, v.Partial, v.Files, v.Size
+	answer.Verified, answer.Partial, answer.Files, answer.Blobs, answer.Size = err == nil, v.Partial, v.Files, v.Blobs, v.Size
 	if wrong {
 		for _, m := range mismatches.Mismatches {
 			answer.Mismatches = append(answer.Mismatches, m.Error())
@@ -96,7 +98,11 @@ func (a *app) verify(ctx context.Context, s string, o verifyOptions) error {
 	}
 	text := ""
 	if err == nil && !a.flags.quiet {
-		a.note("verified %s, %s", plural(v.Files, "file"), bytesText(v.Size))
+		what := plural(v.Files, "file")
+		if v.Blobs > 0 {
+			what = "an image of " + plural(v.Blobs, "blob")
+		}
+		a.note("verified %s, %s", what, bytesText(v.Size))
 		if v.Partial {
 			a.note("the install is partial: other files of the artifact are not here")
 		}
