@@ -19,8 +19,12 @@ var argumentRules = map[string]argumentRule{
 	"randomstate": randomStateRule,
 	"bitgen":      bitGeneratorRule,
 	"newobj":      newObjectRule,
-	"literals": func(m *machine, _ *global, o *object) bool {
-		return m.isPlain(o.args)
+	"literals": func(m *machine, g *global, o *object) bool {
+		return m.isPlain(o.args) && m.isModest(g, o.args)
+	},
+	"items": func(m *machine, _ *global, o *object) bool {
+		a := m.list(o.args, 1)
+		return m.total(o.args) == 0 || len(a) == 1 && a[0].isContainer() && a[0].kind() != kDict
 	},
 	"factory": func(m *machine, _ *global, o *object) bool {
 		a := m.list(o.args, 2)
@@ -45,8 +49,8 @@ var argumentRules = map[string]argumentRule{
 		a, ok := m.tuple(o.args, 3)
 		return ok && a[0].kind() == kInt && m.isArray(a[1]) && a[2].kind() == kInt
 	},
-	"values": func(m *machine, _ *global, o *object) bool {
-		return m.total(o.args) == 0 || m.areData(m.list(o.args, maxKept))
+	"values": func(m *machine, g *global, o *object) bool {
+		return m.total(o.args) == 0 || m.areData(m.list(o.args, maxKept)) && m.isModest(g, o.args)
 	},
 	"method":  methodRule,
 	"partial": partialRule,
@@ -68,6 +72,23 @@ var stateRules = map[string]stateRule{
 	"partial":      partialState,
 	"vectorize":    vectorizeState,
 	"distribution": distributionState,
+}
+
+// isModest refuses literals by which a call takes memory or time without end, or
+// opens the file of a time zone that is none.
+func (m *machine) isModest(g *global, args value) bool {
+	for _, v := range m.list(args, 16) {
+		n, isNumber := m.integer(v)
+		text, isString := m.str(v)
+		switch {
+		case g.module == "builtins" && strings.HasPrefix(g.name, "byte") && isNumber && (n < 0 || n > 1<<20),
+			v.kind() == kLong && g.module == "builtins",
+			g.module == "fractions" && isString && strings.Trim(text, "0123456789-/ ") != "",
+			isPandas(g.module) && isString && (strings.Contains(text, "..") || strings.Contains(text, "//") || strings.HasPrefix(text, "/")):
+			return false
+		}
+	}
+	return true
 }
 
 // isPlain reports whether v is made of literals alone: numbers, text, bytes and
@@ -218,12 +239,14 @@ func (m *machine) takesClass(v value) bool {
 	return true
 }
 
-// checkMemmap refuses numpy.memmap anywhere but as the class of an array: it is
-// listed for that, and calling it creates and truncates files.
-func (m *machine) checkMemmap() {
-	i, ok := m.byName[[2]string{"numpy", "memmap"}]
-	if ok && m.globals[i].count > m.globals[i].subclass {
-		m.blame(&m.globals[i], Dangerous, RuleUse, "stands as a value; who calls it writes files")
+// checkClasses refuses numpy's array classes anywhere but where the class of an
+// array stands: they are listed for that. Calling memmap creates and truncates
+// files, and calling ndarray reads memory by its address.
+func (m *machine) checkClasses() {
+	for i := range m.globals {
+		if g := &m.globals[i]; m.isArrayClass(newValue(kGlobal, uint64(i))) && g.count > g.subclass {
+			m.blame(g, Dangerous, RuleUse, "stands as a value; who calls it writes files or reads any memory")
+		}
 	}
 }
 
@@ -326,7 +349,12 @@ func newObjectRule(m *machine, _ *global, o *object) bool {
 	g.uses |= UseInstantiated
 	o.class, o.flags = a[0], o.flags|made
 	if dict {
-		o.items = a[2]
+		// A copy, as Python makes one: what is done to it is not done to a[2].
+		m.ops += m.total(a[2])
+		o.items = m.newBox(kDict, m.list(a[2], maxKept))
+		if m.cut(a[2]) {
+			return false
+		}
 	}
 	switch {
 	case g.entry == nil:
@@ -376,20 +404,24 @@ func (m *machine) makesZone(callee, args value) bool {
 	})
 }
 
-// partialRule is for functools.partial of a function of scikit-learn's that the
-// policy lists: making one calls nothing.
+// partialRule is for functools.partial of a function of scikit-learn's or
+// numpy's that the policy lists: making one calls nothing, and they compute.
 func partialRule(m *machine, _ *global, o *object) bool {
 	a, ok := m.tuple(o.args, 1)
-	return ok && m.isSklearnFunction(a[0])
+	return ok && m.isFunction(a[0])
 }
 
-func (m *machine) isSklearnFunction(v value) bool {
-	return m.isListed(v) && strings.HasPrefix(m.globals[v.index()].module, "sklearn.")
+func (m *machine) isFunction(v value) bool {
+	if !m.isListed(v) || m.isArrayClass(v) {
+		return false
+	}
+	top, _, _ := strings.Cut(m.globals[v.index()].module, ".")
+	return top == "sklearn" || top == "numpy"
 }
 
 func partialState(m *machine, _ *object, state value) bool {
 	a, ok := m.tuple(state, 4)
-	return ok && m.isSklearnFunction(a[0]) && a[1].kind() == kTuple && m.isPlainTo(a[1], 4, true) &&
+	return ok && m.isFunction(a[0]) && a[1].kind() == kTuple && m.isPlainTo(a[1], 4, true) &&
 		(a[2].kind() == kDict && m.isPlainTo(a[2], 4, true) || a[2].kind() == kNone) && a[3].kind() == kNone
 }
 
@@ -420,13 +452,17 @@ func distributionState(m *machine, _ *object, state value) bool {
 		return false
 	}
 	for k, v := range m.pairs(state) {
-		if m.is(k, "_parse_arg_template") {
-			if text, ok := m.str(v); !ok || !isDistributionTemplate(text) {
-				return false
-			}
+		if m.is(k, "_parse_arg_template") && !m.isTemplate(v) {
+			return false
 		}
 	}
 	return true
+}
+
+// isTemplate reports whether v is the text that scipy's distributions execute.
+func (m *machine) isTemplate(v value) bool {
+	text, ok := m.str(v)
+	return ok && isDistributionTemplate(text)
 }
 
 func isDistributionTemplate(text string) bool {

@@ -236,7 +236,7 @@ func TestOwnArrays(t *testing.T) {
 		{"a number of too few bytes", scalar(f8, raw(zeros(7))), unverifiable, joblib.RuleArguments},
 		{"a number of text", scalar(f8, str(zeros(8))), unverifiable, joblib.RuleArguments},
 		{"an object for a number", scalar(objects.String(), raw(zeros(8))), unverifiable, joblib.RuleArguments},
-		{"a dtype without its state", scalar(call("numpy dtype", str("f8"), no, yes), raw(zeros(8))), unverifiable, joblib.RuleArguments},
+		{"a dtype without its state", scalar(call("numpy dtype", str("f8"), no, yes), raw(zeros(8))), unverifiable, joblib.RuleArray},
 
 		{"a buffer", buffer(raw(zeros(16)), f8, tupleOf(i32(2)), str("C")), pass, ""},
 		{"a buffer that can be written", buffer("\x96"+le(16, 8)+zeros(16), f8, tupleOf(i32(2)), str("F")), pass, ""},

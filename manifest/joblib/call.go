@@ -133,6 +133,9 @@ func (m *machine) judge(g *global, p *policy) {
 		g.denied = true
 		m.blame(g, Unverifiable, RuleName, "no name that an import could spell")
 	case g.entry != nil:
+	case strings.HasPrefix(g.name, "__") && strings.HasSuffix(g.name, "__"), strings.HasSuffix(g.module, ".__main__"):
+		g.denied = true
+		m.blame(g, Dangerous, RuleDenied, "a name of Python's own machinery")
 	case strings.Contains(g.name, "."):
 		g.denied = true
 		m.blame(g, Dangerous, RuleDotted, "a name that walks from one object to the next")
@@ -146,6 +149,9 @@ func (m *machine) judge(g *global, p *policy) {
 		m.blame(g, Review, RuleMain, "exists only in the script that trained the model")
 	case top == "sklearn" && g.name != "" && g.name[0] >= 'A' && g.name[0] <= 'Z':
 		m.blame(g, Review, RuleUnknown, "looks like a class of another scikit-learn than galley knows")
+	case p.packages[top].present:
+		// It is there wherever models are loaded, and not all of it is harmless.
+		m.blame(g, Unverifiable, RuleUnknown, "of a library that galley knows, but not seen in models")
 	default:
 		m.blame(g, Review, RuleUnknown, "of a library that galley does not know")
 	}

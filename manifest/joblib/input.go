@@ -87,7 +87,8 @@ func (in *input) take(n int) ([]byte, error) {
 	return b, nil
 }
 
-// line returns the bytes before the next newline, which it takes too.
+// line returns the bytes before the next newline, which it takes too; with an
+// error what there is without one.
 func (in *input) line() ([]byte, error) {
 	for seen := 0; ; {
 		if i := bytes.IndexByte(in.buf[in.r+seen:in.w], '\n'); i >= 0 {
@@ -100,8 +101,9 @@ func (in *input) line() ([]byte, error) {
 			return nil, &streamError{rule: RuleLimit, msg: fmt.Sprintf("a line of more than %d bytes", maxLine)}
 		}
 		if in.fill(seen + 1); in.w-in.r == seen {
+			rest := in.buf[in.r:in.w]
 			in.r = in.w
-			return nil, in.failure()
+			return rest, in.failure()
 		}
 	}
 }

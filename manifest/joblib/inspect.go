@@ -102,7 +102,9 @@ func (i *inspector) walk(in *input, rest io.Reader) error {
 	i.m = newMachine(in, i.sink)
 	i.m.deep, i.m.limit = i.options.Deep, i.maxSize()
 	i.top, i.end = i.m.run()
-	i.m.checkMemmap()
+	if i.end == nil {
+		i.m.checkClasses()
+	}
 	if err := i.judgeEnd(); err != nil {
 		return err
 	}
@@ -265,7 +267,7 @@ func (i *inspector) format(unloadable bool) Kind {
 
 // imports reports whether the walk came upon a name that can be imported.
 func (m *machine) imports() bool {
-	return slices.ContainsFunc(m.globals, func(g global) bool { return isName(g.module) && isName(g.name) })
+	return m.partial || slices.ContainsFunc(m.globals, func(g global) bool { return isName(g.module) && isName(g.name) })
 }
 
 // foreign is the report of what is no pickle.

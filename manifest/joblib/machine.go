@@ -67,6 +67,7 @@ type machine struct {
 	scratch   []byte
 	view      *plainView // of the pickle in an array; nil: pickle.load has given up
 	shuffled  ['3']bool  // POP, POP_MARK and DUP that were noted
+	partial   bool       // a name was cut by the end of the file, which may be imported all the same
 	binary    bool       // opcodes of protocol 1 were seen
 	protoSeen bool
 	maxProto  int
@@ -149,6 +150,9 @@ func (m *machine) step(op byte) error {
 	case o.line:
 		line, err := m.in.line()
 		if err != nil {
+			// Python in Python takes what there is for a line, but for its
+			// last byte.
+			m.partial = m.partial || (op == 'c' || op == 'i') && len(line) > 1 && isName(string(line[:len(line)-1]))
 			return err
 		}
 		return m.textual(op, line)
@@ -178,8 +182,10 @@ func (m *machine) step(op byte) error {
 		return m.put(m.memo.size())
 	case '0', '1', '2':
 		return m.shuffle(op)
-	case 'Q', opNextBuffer, opReadonly:
-		return external(map[byte]string{'Q': "BINPERSID", opNextBuffer: "NEXT_BUFFER", opReadonly: "READONLY_BUFFER"}[op])
+	case 'Q', opNextBuffer:
+		return external(map[byte]string{'Q': "BINPERSID", opNextBuffer: "NEXT_BUFFER"}[op])
+	case opReadonly:
+		return &streamError{rule: RuleExternal, msg: "READONLY_BUFFER, which no file needs"}
 	case 'd', 'l', 't', opTuple1, opTuple2, opTuple3, opFrozenSet, 'a', 'e', 's', 'u', opAddItems:
 		return m.collect(op)
 	default:
@@ -380,9 +386,6 @@ func (m *machine) fillTop(op byte, items []value) error {
 		return nil
 	default:
 		return malformed("items given to what holds none")
-	}
-	if m.plain {
-		return nil
 	}
 	if m.boxes.at(v.index()).frozen {
 		return malformed("what an object was made of is changed afterwards")

@@ -122,6 +122,7 @@ func (m *machine) textual(op byte, line []byte) error {
 		module := string(line)
 		name, err := m.in.line()
 		if err != nil {
+			m.partial = m.partial || isName(module)
 			return err
 		}
 		g, err := m.global(module, string(name))
@@ -173,9 +174,13 @@ func (m *machine) literal(op byte, line string) (value, error) {
 		}
 		return m.decimal(line)
 	case 'F':
-		f, err := strconv.ParseFloat(strings.TrimSpace(line), 64)
+		text := strings.TrimSpace(line)
+		if strings.EqualFold(strings.TrimLeft(text, "+-"), "nan") {
+			text = "nan" // Go takes no sign
+		}
+		f, err := strconv.ParseFloat(text, 64)
 		if err != nil && !errors.Is(err, strconv.ErrRange) || strings.ContainsAny(line, "xX") {
-			return 0, notFloat(line)
+			return 0, notNumber(line)
 		}
 		return m.newFloat(math.Float64bits(f)), nil
 	case 'S':
@@ -191,13 +196,14 @@ func (m *machine) literal(op byte, line string) (value, error) {
 	return m.blobText(rawUnicode(line)), nil
 }
 
-// notFloat is the error for a line that is no number to Go. Python allows
-// underscores in one.
-func notFloat(line string) error {
-	if strings.Trim(line, "0123456789_.eE+- \t\r\v\f") != "" {
-		return fails("number %.40q", line)
+// notNumber is the error for a line that is no number here. Python's readers
+// differ about some of them: in C a number can be octal, empty, or end at a NUL.
+func notNumber(line string) error {
+	start := strings.ToLower(strings.TrimLeft(line, " \t\r\v\f+-"))
+	if start == "" || strings.ContainsAny(start[:1], "0123456789._\x00") || strings.HasPrefix(start, "nan") || strings.HasPrefix(start, "inf") || strings.Contains(line, "\x00") {
+		return malformed("number %.40q", line)
 	}
-	return malformed("number %.40q", line)
+	return fails("number %.40q", line)
 }
 
 // decimal reads a whole number as Python's int(text, 0) does: in any base that
@@ -208,7 +214,7 @@ func (m *machine) decimal(text string) (value, error) {
 	n, ok := new(big.Int).SetString(digits, 0)
 	octal := len(plain) > 0 && plain[0] >= '1' && plain[0] <= '9' && strings.HasPrefix(strings.TrimLeft(digits, "+-"), "0")
 	if !ok || octal || len(digits) > maxLine {
-		return 0, fails("number %.40q", text)
+		return 0, notNumber(text)
 	}
 	if n.String() != text {
 		m.note(Review, RuleOpcode, "a number that is spelled oddly")

@@ -21,6 +21,8 @@ var (
 	python2Text string
 	//go:embed policy/packages.txt
 	packagesText string
+	//go:embed policy/methods.txt
+	methodsText string
 )
 
 // entry is what the policy allows of a global.
@@ -46,14 +48,18 @@ type policy struct {
 	modules  map[string]string // of Python 2, in Python 3
 	names    map[[2]string][2]string
 	packages map[string]knownPackage
+	methods  map[string]bool // of the listed classes, and of what they look like
 }
 
-type knownPackage struct{ pip, note string }
+type knownPackage struct {
+	pip, note string
+	present   bool // it is installed where models are served
+}
 
 var thePolicy = sync.OnceValue(func() *policy {
 	p := &policy{
 		allow: make(map[[2]string]*entry), deny: make(map[[2]string]string), stdlib: make(map[string]bool),
-		modules: make(map[string]string), names: make(map[[2]string][2]string), packages: make(map[string]knownPackage),
+		modules: make(map[string]string), names: make(map[[2]string][2]string), packages: make(map[string]knownPackage), methods: make(map[string]bool),
 	}
 	records(allowText, func(f []string) {
 		p.allow[[2]string{f[0], f[1]}] = newEntry(f[2], f[3])
@@ -68,8 +74,9 @@ var thePolicy = sync.OnceValue(func() *policy {
 		}
 	})
 	records(packagesText, func(f []string) {
-		p.packages[f[0]] = knownPackage{f[1], strings.ReplaceAll(strings.TrimPrefix(f[2], "-"), "_", " ")}
+		p.packages[f[0]] = knownPackage{f[1], strings.ReplaceAll(strings.TrimPrefix(f[2], "-"), "_", " "), f[3] == "present"}
 	})
+	records(methodsText, func(f []string) { p.methods[f[0]] = true })
 	return p
 })
 

@@ -76,13 +76,19 @@ func (m *machine) freeze(v value) {
 	}
 }
 
-// placeholders refuses joblib's placeholder of an array where it stands as a
-// value: joblib gives it its state at once, and an array takes its place. Under
-// another name it would be read where nobody expects an array.
+// placeholders refuses joblib's placeholder of an array, and a dtype without its
+// state, where they stand as values: picklers give them their state at once.
+// Under another name that would happen where nobody expects it.
 func (m *machine) placeholders(values ...value) error {
 	for _, v := range values {
-		if v.kind() == kObject && m.objects.at(v.index()).flags&wrapperAt != 0 && !m.plain {
+		if v.kind() != kObject || m.plain {
+			continue
+		}
+		switch f := m.objects.at(v.index()).flags; {
+		case f&wrapperAt != 0:
 			return &streamError{rule: RuleArray, msg: "the placeholder of an array stands as a value"}
+		case f&dtypeAt != 0 && f&built == 0:
+			return &streamError{rule: RuleArray, msg: "a dtype stands as a value before it has its state"}
 		}
 	}
 	return nil
@@ -187,10 +193,10 @@ func (m *machine) checkKeys(dict value, dunder Verdict, methods bool) {
 				found = Dangerous // Python and numpy call it, or believe the addresses in it
 			}
 			m.note(found, RuleState, "the attribute %.40s is set", key)
-		case isFilling(key) && m.isCallable(v):
-			m.note(Dangerous, RuleState, "the method %s, by which pickles fill an object, is replaced", key)
-		case methods && isMethod(key) && m.isCallable(v):
-			m.note(Review, RuleState, "the method %s is replaced", key)
+		case key == "_parse_arg_template" && !m.isTemplate(v):
+			m.note(Dangerous, RuleState, "a distribution of scipy's would run code of its own")
+		case methods && m.policy.methods[key] && m.isCallable(v):
+			m.note(Dangerous, RuleState, "the method %s is replaced, which may be called as the file is loaded", key)
 		case key == "pre_dispatch" && !m.isPreDispatch(v):
 			m.note(Review, RuleState, "pre_dispatch is code that joblib before 1.2 evaluates")
 		}
@@ -206,25 +212,6 @@ func (m *machine) isCallable(v value) bool {
 	case kObject:
 		_, number := m.scalar(v)
 		return !number && !m.isArray(v)
-	}
-	return false
-}
-
-// isFilling reports whether key is a method that opcodes call.
-func isFilling(key string) bool {
-	switch key {
-	case "append", "extend", "add", "update", "pop", "items":
-		return true
-	}
-	return false
-}
-
-// isMethod reports whether key is a method that serving code calls.
-func isMethod(key string) bool {
-	switch key {
-	case "fit", "predict", "predict_proba", "predict_log_proba", "decision_function", "transform", "inverse_transform",
-		"fit_transform", "fit_predict", "score", "score_samples", "get_params", "set_params", "get_feature_names_out":
-		return true
 	}
 	return false
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"iter"
 	"math"
+	"slices"
 )
 
 // kind is what a symbolic value stands for.
@@ -152,7 +153,28 @@ type heap struct {
 	nodes   []nodes
 	globals []global
 	byName  map[[2]string]int
-	spent   int64 // bytes
+	spent   int64  // bytes
+	undo    []undo // how boxes were before a view changed them; nil: no view
+}
+
+// undo is a box as it was.
+type undo struct {
+	index int
+	box   box
+}
+
+// remember keeps a box as it is, where that is asked for.
+func (h *heap) remember(i int) {
+	if h.undo != nil {
+		h.undo = append(h.undo, undo{i, *h.boxes.at(i)})
+	}
+}
+
+// restore undoes what was remembered.
+func (h *heap) restore() {
+	for _, u := range slices.Backward(h.undo) {
+		*h.boxes.at(u.index) = u.box
+	}
 }
 
 // keep copies b, of at most maxRaw bytes, and returns its span.
@@ -257,6 +279,7 @@ func (h *heap) newBox(k kind, items []value) value {
 // extend appends items to a container, and keeps the first of them.
 func (h *heap) extend(v value, items []value) {
 	b := h.boxes.at(v.index())
+	h.remember(v.index())
 	before := b.total
 	b.total += uint32(min(len(items), math.MaxUint32-int(before)))
 	kept := max(0, min(len(items), maxKept-int(before)))
@@ -268,6 +291,7 @@ func (h *heap) extend(v value, items []value) {
 	}
 	run := b
 	if b.last != 0 {
+		h.remember(int(b.last))
 		run = h.boxes.at(int(b.last))
 	}
 	if int(run.first+run.n) != h.items.n {

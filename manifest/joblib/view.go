@@ -5,6 +5,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 )
 
 // A file can mean one thing to joblib.load and another to whatever else may
@@ -20,7 +21,7 @@ func (m *machine) viewPlain() {
 		return
 	}
 	m.arrayView = true
-	err := m.viewAs(nil, "pickle.load, unlike joblib.load, reads the first array as opcodes and imports this")
+	err := m.viewAs(nil, "pickle.load, unlike joblib.load, reads the first array as opcodes")
 	if errors.Is(err, io.ErrUnexpectedEOF) && m.in.err == nil {
 		m.note(Unverifiable, RulePlainView, "pickle.load reads the first array as opcodes, for longer than is followed here")
 	}
@@ -32,7 +33,7 @@ func (m *machine) viewUnpadded(end []byte) {
 	if len(end) == 0 || !operands[end[0]].legal {
 		return
 	}
-	_ = m.viewAs(end, "joblib before 1.2, which skips no padding, reads the end of an array as opcodes and imports this")
+	_ = m.viewAs(end, "joblib before 1.2, which skips no padding, reads the end of an array as opcodes")
 }
 
 // viewAs walks end and what comes behind it as opcodes on a copy of the state,
@@ -43,18 +44,32 @@ func (m *machine) viewAs(end []byte, message string) error {
 	h := *m.heap
 	h.globals = slices.Clone(m.globals)
 	h.byName = maps.Clone(m.byName)
+	h.undo = []undo{}
 	p := &machine{
 		heap: &h, in: &input{src: eof{}, buf: m.scratch, w: len(m.scratch), base: m.in.pos() - int64(len(end))}, sink: &sink{}, policy: m.policy,
 		stack: slices.Clone(m.stack), marks: slices.Clone(m.marks), memo: m.memo.over(),
 		proto: m.proto, protoSeen: m.protoSeen, frame: -1, plain: true, nested: -1,
 	}
 	_, err := p.run()
-	for _, g := range h.globals[len(m.globals):] {
-		if g.denied && g.entry == nil && isName(g.module) && isName(g.name) && !fromNumpy(g.name) {
-			m.sink.add(Finding{Verdict: Dangerous, Rule: RulePlainView, Offset: g.first, Global: g.String(), Message: message})
+	h.restore()
+	for _, f := range p.sink.findings {
+		_, name, _ := strings.Cut(f.Global, ":")
+		if f.Verdict < Unverifiable || !acts(f.Rule) || fromNumpy(name) {
+			continue
 		}
+		m.sink.add(Finding{Verdict: f.Verdict, Rule: RulePlainView, Offset: f.Offset, Global: f.Global, Message: message + ": " + f.Message})
 	}
 	return err
+}
+
+// acts reports whether findings of a rule are about what is run. The others are
+// what bytes that are no opcodes come to.
+func acts(rule Rule) bool {
+	switch rule {
+	case RuleDenied, RuleStdlib, RuleDotted, RuleArguments, RuleUnknownCall, RuleState:
+		return true
+	}
+	return false
 }
 
 // eof is a reader of nothing.
@@ -148,12 +163,15 @@ func (p *plainView) named(m *machine, module, name value) {
 		m.view = nil // no module but numpy's has it
 		return
 	}
-	if g.denied && g.entry == nil && isName(a) && isName(b) {
-		m.sink.add(Finding{
-			Verdict: Dangerous, Rule: RulePlainView, Offset: m.at, Global: g.String(),
-			Message: "pickle.load, unlike joblib.load, imports this: to it references lead to the pickle around the array",
-		})
+	own, _ := m.str(module)
+	ownName, _ := m.str(name)
+	if a == own && b == ownName || !isName(a) || !isName(b) {
+		return
 	}
+	m.sink.add(Finding{
+		Verdict: max(Unverifiable, g.verdict), Rule: RulePlainView, Offset: m.at, Global: g.String(),
+		Message: "pickle.load, unlike joblib.load, imports this: to it references lead to the pickle around the array",
+	})
 }
 
 // called notes a call of what pickle.load takes for another callable.

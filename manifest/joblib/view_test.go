@@ -12,6 +12,7 @@ import (
 func TestViews(t *testing.T) {
 	t.Parallel()
 	const import1 = "cposix\nmkdir\n"
+	evil := instance("scipy.stats._continuous_distns norm_gen") + dictOf(str("_parse_arg_template"), str("code")) + build
 	padded := func(data string, behind ...string) string {
 		// The padding of whatever length comes from the reader's own formula.
 		head := proto(4) + emptyList + mark
@@ -29,13 +30,14 @@ func TestViews(t *testing.T) {
 		{"an import from what stands before, at the end of an array", proto(4) + str("posix") + put(0) + pop + str("mkdir") + put(1) + pop +
 			padded(atEnd(string("h\x00h\x01\x93")))[2:], dangerous, joblib.RulePlainView},
 		{"an array that begins as opcodes", pickle(wrapper{shape: tupleOf(i32(len(import1))), dtype: bytesOf.String()}.String() + import1), dangerous, joblib.RulePlainView},
+		{"an array that sets the state of a listed class", pickle(wrapper{shape: tupleOf(i32(len(evil))), dtype: bytesOf.String()}.String() + evil), dangerous, joblib.RulePlainView},
 		{"an array of opcodes without end", pickle(wrapper{shape: tupleOf(i32(1 << 20)), dtype: bytesOf.String()}.String() + strings.Repeat("N0", 1<<19)), unverifiable, joblib.RulePlainView},
 		{"an array of objects whose references lead elsewhere", pickle(
 			str("posix"), put(0), str("mkdir"), put(1), inner(str("numpy"), put(0), str("mean"), put(1), get(0), get(1), stackName, tuple3), tuple3), pass, ""},
 		{"by MEMOIZE, so that they lead to names outside", pickle(
 			str("posix"), memoize, str("mkdir"), memoize, inner(str("numpy"), memoize, str("mean"), memoize, get(0), get(1), stackName), tuple3), dangerous, joblib.RulePlainView},
 		{"a name of numpy's under another module", pickle(
-			str("time"), memoize, inner(str("numpy"), memoize, get(0), str("dtype"), stackName, tupleOf(str("f8"), no, yes), reduce, tuple2), tuple2), pass, ""},
+			str("time"), memoize, inner(str("numpy"), memoize, get(0), str("dtype"), stackName, tupleOf(str("f8"), no, yes), reduce, tupleOf(float64s.parts()...), build, tuple2), tuple2), pass, ""},
 		{"a large array of objects", pickle(wrapper{dtype: objects.String()}.String() + pickle(listOf(strings.Repeat(str("some text"), 20_000)))), pass, ""},
 		{"calls another callable", pickle(global("builtins set"), memoize, inner(global("collections OrderedDict"), memoize, get(0), emptyTuple, reduce), tuple2), unverifiable, joblib.RulePlainView},
 	})
@@ -153,6 +155,22 @@ func TestAttributes(t *testing.T) {
 		{"fields of a dtype that change", pickle(field, memoize, record(get(0)), get(0), str("a"), none, setItem, tuple2), unverifiable, joblib.RuleStream},
 		{"a record", pickle(record(field)), pass, ""},
 		{"a state that changes", pickle(instance(aClass), emptyDict, memoize, build, get(0), str("a"), none, setItem, tuple2), unverifiable, joblib.RuleStream},
+		{"the copy of a dict", pickle(dictOf(str("a"), none), memoize, call("copyreg _reconstructor", global("sklearn.utils._bunch Bunch"), global("builtins dict"), get(0)), mark, str("b"), none, setItems, tuple2), pass, ""},
+		{"a placeholder with what is only in the copy", pickle(dictOf(
+			str("subclass"), global("numpy ndarray"), str("shape"), tupleOf(i32(2)), str("order"), str("C"), str("dtype"), bytesOf.String(), str("allow_mmap"), yes), memoize,
+			call("copyreg _reconstructor", global("sklearn.utils._bunch Bunch"), global("builtins dict"), get(0)), mark, str("numpy_array_alignment_bytes"), i32(16), setItems,
+			instance(wrapperClass), get(0), build+"ab", tuple3), pass, ""},
+		{"a method that loading calls", pickle(instance("sklearn.isotonic IsotonicRegression"), dictOf(str("_build_f"), global("numpy mean")), build), dangerous, joblib.RuleState},
+		{"numpy's array class as a value", pickle(listOf(global("numpy ndarray"))), dangerous, joblib.RuleUse},
+		{"a set of what an object yields", pickle(call("builtins set", instance(aClass))), unverifiable, joblib.RuleArguments},
+		{"a dtype that gets its fields after its use", pickle(call("numpy dtype", str("V8"), no, yes), tuple1), unverifiable, joblib.RuleArray},
+		{"a distribution's template in another class", pickle(instance("acme Thing"), dictOf(str("_parse_arg_template"), str("code")), build), dangerous, joblib.RuleState},
+		{"an unlisted class of a library that is there", pickle(instance("scipy.stats rv_continuous")), unverifiable, joblib.RuleUnknown},
+		{"a class of a newer scikit-learn", pickle(instance("sklearn.ensemble._new NewForest")), review, joblib.RuleUnknown},
+		{"a module's own machinery", pickle(listOf(global("numpy __builtins__"))), dangerous, joblib.RuleDenied},
+		{"a time stamp with a path", pickle(call("pandas._libs.tslibs.timestamps _unpickle_timestamp", i32(0), none, str("dateutil//etc/hostname"), i32(10))), unverifiable, joblib.RuleArguments},
+		{"a fraction without end", pickle(call("fractions Fraction", str("1e99999999"))), unverifiable, joblib.RuleArguments},
+		{"bytes without end", pickle(call("builtins bytearray", i32(1<<30))), unverifiable, joblib.RuleArguments},
 		{"a time zone", pickle(call("builtins getattr", global("zoneinfo ZoneInfo"), str("_unpickle")), tupleOf(str("Europe/Berlin"), yes), reduce), pass, ""},
 		{"a time zone that is a path", pickle(call("builtins getattr", global("zoneinfo ZoneInfo"), str("_unpickle")), tupleOf(str("../x"), yes), reduce), dangerous, joblib.RuleComputed},
 		{"a path", pickle(call("pathlib PosixPath", str("models"), str("m.joblib"))), pass, ""},
@@ -171,6 +189,12 @@ func TestPolyglots(t *testing.T) {
 		"a long number":           catboost + "\x8b" + le(70_000, 4) + strings.Repeat("\x01", 70_000) + payload,
 		"BUILD with nothing":      catboost + "Nb" + payload,
 		"SETITEMS with nothing":   catboost + "(u" + payload,
+		"a number that C reads":   catboost + "I010\n" + payload,
+		"a number with a NUL":     catboost + "I1\x00x\n" + payload,
+		"a signed nan":            catboost + "F-nan\n" + payload,
+		"READONLY_BUFFER":         catboost + "\x98" + payload,
+		"a name that is cut":      catboost + "0cevil_module\nx",
+		"a module that is cut":    catboost + "0cevil_module",
 		"text with a long line":   "I0x" + strings.Repeat("0", 70_000) + "1\n" + payload,
 		"text with a long string": "S'" + strings.Repeat("0", 70_000) + "'\n" + payload,
 	} {

@@ -83,8 +83,8 @@ ALLOW = {
     "collections:OrderedDict": ("CVD", "literals"),
     "collections:Counter": ("CD", "literals"),
     "collections:deque": ("CL", "literals"),
-    "builtins:set": ("CV", "values"),
-    "builtins:frozenset": ("CV", "values"),
+    "builtins:set": ("CV", "items"),
+    "builtins:frozenset": ("CV", "items"),
     "datetime:datetime": ("C", "values"),
     "datetime:time": ("C", "values"),
     "datetime:timezone": ("C", "values"),
@@ -132,7 +132,7 @@ ALLOW.update(
         ("numpy.rec", "recarray"), ("numpy.rec", "record"),
         ("numpy.ma.core", "MaskedArray"), ("numpy.ma", "MaskedArray"),
         ("numpy.matrixlib.defmatrix", "matrix"),
-        ("numpy.core.memmap", "memmap"), ("numpy._core.memmap", "memmap"),
+
         ("numpy.core.records", "recarray"), ("numpy.core.records", "record"),
         ("numpy._core.records", "recarray"), ("numpy._core.records", "record"),
     ]
@@ -280,7 +280,7 @@ DENY = {
         pandas:read_parquet pandas:read_feather pandas:read_orc pandas:read_sql pandas:read_sql_query
         pandas:read_sql_table pandas:read_fwf pandas:read_sas pandas:read_spss pandas:read_stata
         pandas:read_gbq pandas:read_clipboard pandas:ExcelFile pandas:ExcelWriter pandas:to_pickle""",
-    "network": """socket _socket ssl _ssl http httplib urllib urllib2 urlparse requests aiohttp ftplib smtplib
+    "network": """sklearn.callback socket _socket ssl _ssl http httplib urllib urllib2 urlparse requests aiohttp ftplib smtplib
         smtpd poplib imaplib telnetlib nntplib xmlrpc xmlrpclib SimpleXMLRPCServer DocXMLRPCServer socketserver
         SocketServer BaseHTTPServer CGIHTTPServer SimpleHTTPServer wsgiref asyncore asynchat httpx urllib3 websocket
         websockets tornado twisted gevent pycurl boto3 botocore gopherlib""",
@@ -339,6 +339,15 @@ NOTES = {
     "lightgbm": "its booster is opaque",
     "catboost": "its model is opaque",
 }
+
+
+# What is installed wherever models are served. Names of these that are not listed
+# are refused, for nobody knows them all.
+PRESENT = """numpy scipy sklearn joblib pandas threadpoolctl dateutil pytz six tzdata matplotlib PIL xgboost lightgbm
+    catboost imblearn category_encoders fastapi pydantic pydantic_core starlette uvicorn anyio sniffio click h11 httptools
+    uvloop watchfiles websockets idna annotated_types typing_extensions httpx httpcore certifi packaging""".split()
+for name in PRESENT:
+    PACKAGES.setdefault(name, name.replace("_", "-"))
 
 
 def denied(module: str, name: str) -> bool:
@@ -446,6 +455,8 @@ def main():
     for key, (uses, rule) in ALLOW.items():
         table.add(key, uses, rule)
     for module, name, uses, rule, versions in [] if args.fresh else records(POLICY / "allow.txt"):
+        if name == "memmap" and module != "numpy":
+            continue  # an array's class is always numpy's memmap
         table.add(module + ":" + name, uses, rule, versions)
     for file in args.observed:
         table.observed(file)
@@ -470,8 +481,11 @@ def main():
     names = [("name", *old, *new) for old, new in _compat_pickle.NAME_MAPPING.items()]
     save("python2.txt", "module OLD NEW | name OLDMODULE OLD NEWMODULE NEW", modules + names)
 
-    notes = ((name, pip, NOTES.get(name, "-").replace(" ", "_")) for name, pip in PACKAGES.items())
-    save("packages.txt", "module pip-name note", notes)
+    notes = (
+        (name, pip, NOTES.get(name, "-").replace(" ", "_"), "present" if name in PRESENT else "-")
+        for name, pip in PACKAGES.items()
+    )
+    save("packages.txt", "module pip-name note present", notes)
 
 
 if __name__ == "__main__":
