@@ -51,7 +51,7 @@ func (m *machine) readArray(o *object, state value) error {
 	if d.object {
 		a.data, err = m.nestedPickle()
 	} else {
-		m.viewPlain()
+		m.viewPlain(size)
 		err = m.rawArray(&a, w, size)
 	}
 	m.arrayView = true

@@ -211,7 +211,7 @@ func (m *machine) isCallable(v value) bool {
 		return true
 	case kObject:
 		_, number := m.scalar(v)
-		return !number && !m.isArray(v)
+		return !number && !m.isArray(v) && m.objects.at(v.index()).flags&wrapperAt == 0
 	}
 	return false
 }

@@ -16,12 +16,12 @@ import (
 // loaded.
 
 // viewPlain looks at the first array as pickle.load would.
-func (m *machine) viewPlain() {
+func (m *machine) viewPlain(size int64) {
 	if m.arrayView || m.plain {
 		return
 	}
 	m.arrayView = true
-	err := m.viewAs(nil, "pickle.load, unlike joblib.load, reads the first array as opcodes")
+	err := m.viewAs(nil, m.in.pos()+min(size, inputSize)+alignment, "pickle.load, unlike joblib.load, reads the first array as opcodes")
 	if errors.Is(err, io.ErrUnexpectedEOF) && m.in.err == nil {
 		m.note(Unverifiable, RulePlainView, "pickle.load reads the first array as opcodes, for longer than is followed here")
 	}
@@ -33,12 +33,14 @@ func (m *machine) viewUnpadded(end []byte) {
 	if len(end) == 0 || !operands[end[0]].legal {
 		return
 	}
-	_ = m.viewAs(end, "joblib before 1.2, which skips no padding, reads the end of an array as opcodes")
+	_ = m.viewAs(end, m.in.pos(), "joblib before 1.2, which skips no padding, reads the end of an array as opcodes")
 }
 
 // viewAs walks end and what comes behind it as opcodes on a copy of the state,
-// and adds what it imports that is dangerous.
-func (m *machine) viewAs(end []byte, message string) error {
+// and adds what is found in the bytes of the array, which lie before until.
+// Behind them, where the views may meet again with something more on the stack,
+// only names count that are dangerous by themselves.
+func (m *machine) viewAs(end []byte, until int64, message string) error {
 	// A copy, for reading moves what is in a buffer.
 	m.scratch = append(append(m.scratch[:0], end...), m.in.ahead()...)
 	h := *m.heap
@@ -54,7 +56,7 @@ func (m *machine) viewAs(end []byte, message string) error {
 	h.restore()
 	for _, f := range p.sink.findings {
 		_, name, _ := strings.Cut(f.Global, ":")
-		if f.Verdict < Unverifiable || !acts(f.Rule) || fromNumpy(name) {
+		if f.Verdict < Unverifiable || !acts(f.Rule) || fromNumpy(name) || f.Offset >= until && f.Rule != RuleDenied && f.Rule != RuleStdlib {
 			continue
 		}
 		m.sink.add(Finding{Verdict: f.Verdict, Rule: RulePlainView, Offset: f.Offset, Global: f.Global, Message: message + ": " + f.Message})
