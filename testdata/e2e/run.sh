@@ -3,8 +3,8 @@
 #
 # It installs what is missing, trains real models, starts registries and a Docker
 # Engine of its own, and runs the tests. What it builds stays in .cache/e2e, or
-# in $GALLEY_E2E_CACHE. A PATTERN for go test -run, as in TestE2E/kill or
-# TestE2EServe, runs a part of it.
+# in $GALLEY_E2E_CACHE. A PATTERN for go test -run, as in TestE2E/kill,
+# TestE2EServe or TestE2EJoblib, runs a part of it.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -13,6 +13,7 @@ cache=${GALLEY_E2E_CACHE:-$PWD/.cache/e2e}
 oras_version=v1.3.6
 crane_version=v0.20.6
 pattern=${1:-^TestE2E}
+old_python=/usr/bin/python3 # Debian's, for which it has packages of scikit-learn
 PATH=$PATH:/usr/sbin:/sbin # dockerd lies there
 
 started=$(date +%s)
@@ -64,6 +65,7 @@ missing() {
 	END
 	perl -MArchive::Tar -e 1 2>/dev/null || echo perl
 	[ -n "$(python311)" ] || echo python3 python3-venv
+	"$old_python" -c 'import joblib, pandas, sklearn' 2>/dev/null || echo python3-sklearn python3-joblib python3-pandas
 }
 
 # python311 prints a Python 3.11 that can make virtual environments: the models'
@@ -113,15 +115,25 @@ install_tools() {
 	GALLEY_E2E_BUILDAH=$(command -v buildah)
 	export GALLEY_E2E_SKOPEO GALLEY_E2E_BUILDAH
 
-	venv=$cache/venv-$(cat $here/requirements.txt testdata/fraud/requirements.txt | cksum | cut -d ' ' -f 1)
-	export GALLEY_E2E_PYTHON="$venv/bin/python"
-	if ! [ -e "$venv/complete" ] || ! "$GALLEY_E2E_PYTHON" -c ''; then
-		say "pip install -r $here/requirements.txt"
-		rm -rf "$venv"
-		"$(python311)" -m venv "$venv"
-		timeout 900 "$GALLEY_E2E_PYTHON" -m pip install --quiet --disable-pip-version-check -r $here/requirements.txt
-		: >"$venv/complete"
-	fi
+	venv $here/requirements.txt testdata/fraud/requirements.txt
+	export GALLEY_E2E_PYTHON="$python"
+	venv testdata/joblib/requirements.txt
+	export GALLEY_E2E_CURRENT_PYTHON="$python" GALLEY_E2E_OLD_PYTHON="$old_python"
+	"$old_python" -c 'import numpy, sklearn, sys; sys.exit((sklearn.__version__[:4], numpy.__version__[:5]) != ("1.2.", "1.24."))' ||
+		die "$old_python has not Debian 12's scikit-learn and numpy"
+}
+
+# venv REQUIREMENTS INCLUDED... keeps a virtual environment in the cache, another
+# one for other requirements, and sets $python.
+venv() {
+	venv=$cache/venv-$(cat "$@" | cksum | cut -d ' ' -f 1)
+	python=$venv/bin/python
+	[ -e "$venv/complete" ] && "$python" -c '' && return
+	say "pip install -r $1"
+	rm -rf "$venv"
+	"$(python311)" -m venv "$venv"
+	timeout 900 "$python" -m pip install --quiet --disable-pip-version-check -r "$1"
+	: >"$venv/complete"
 }
 
 # train writes the full-size project, another training of it, and the small
@@ -139,6 +151,29 @@ train() {
 		wait "$id" || die "training failed"
 	done
 	timeout 600 "$GALLEY_E2E_PYTHON" $here/projects.py "$GALLEY_E2E_PROJECTS" || die "training the projects failed"
+}
+
+# generate writes model files with the current set of packages and with the old.
+generate() {
+	say "generating model files"
+	export GALLEY_E2E_CURRENT_MODELS="$work/models-current" GALLEY_E2E_OLD_MODELS="$work/models-old"
+	gen="timeout 600 env PYTHONDONTWRITEBYTECODE=1"
+	$gen "$GALLEY_E2E_CURRENT_PYTHON" testdata/joblib/gen.py "$GALLEY_E2E_CURRENT_MODELS" >"$work/current.log" 2>&1 &
+	one=$!
+	$gen "$GALLEY_E2E_OLD_PYTHON" testdata/joblib/gen.py "$GALLEY_E2E_OLD_MODELS" >"$work/old.log" 2>&1 &
+	two=$!
+	running="$running $one $two"
+	for id in "$one" "$two"; do
+		wait "$id" || {
+			cat "$work/current.log" "$work/old.log" >&2
+			die "generating model files failed"
+		}
+	done
+	for set in current old; do
+		files=$(find "$work/models-$set" -name '*.joblib' -o -name '*.pkl' | wc -l)
+		say "$set: $files files"
+		[ "$files" -gt 1000 ] || die "the $set set of packages wrote $files files; want more than 1000"
+	done
 }
 
 # registry NAME [HTPASSWD] starts a registry and sets $address.
@@ -225,13 +260,33 @@ run_tests() {
 		die "the suite did not run over $GALLEY_TEST_REGISTRY"
 }
 
+# read_models compares what the reader finds in the generated files with what
+# Python does.
+read_models() {
+	say "reading the generated files"
+	GALLEY_JOBLIB_FIXTURES="$GALLEY_E2E_CURRENT_MODELS:$GALLEY_E2E_OLD_MODELS" timeout 360 \
+		go test -count=1 -timeout 5m -run '^TestModels$' -v ./manifest/joblib >"$work/models.log" 2>&1 || {
+		grep -v -e '^=== ' -e '--- PASS' "$work/models.log" | head -n 200 >&2
+		die "the reader and Python do not agree"
+	}
+	! grep -q -e '--- SKIP' -e 'no tests to run' "$work/models.log" || die "tests were skipped: TestModels"
+	for set in current old; do
+		files=$(grep -c -e "--- PASS: TestModels/models-$set/" "$work/models.log" || true)
+		say "$set: $files files read as Python does"
+		[ "$files" -gt 1000 ] || die "TestModels read $files files of the $set set; want more than 1000"
+	done
+}
+
 passed() { grep -c -e '--- PASS' "$1"; }
 
 summary() {
-	say "passed: $(passed "$work/e2e.log") end-to-end tests, $(passed "$work/suite.log") of the suite for targets"
+	say "passed: $(passed "$work/e2e.log") end-to-end tests, $(passed "$work/suite.log") of the suite for targets, $(passed "$work/models.log") of models"
 	echo "  oras $oras_version, crane $crane_version, $("$GALLEY_E2E_SKOPEO" --version), $("$GALLEY_E2E_BUILDAH" --version)"
 	echo "  $(docker-registry --version), $("$GALLEY_E2E_PYTHON" --version)"
 	echo "  image layer read by $GALLEY_E2E_ENGINE"
+	for program in "$GALLEY_E2E_CURRENT_PYTHON" "$GALLEY_E2E_OLD_PYTHON"; do
+		"$program" -c 'import joblib, numpy, sklearn; print("  models of scikit-learn", sklearn.__version__, "joblib", joblib.__version__, "numpy", numpy.__version__)'
+	done
 	[ "$GALLEY_E2E_ENGINE" = docker ] || echo "  WARNING: NOT TESTED WITH A DOCKER ENGINE, which does not start here"
 }
 
@@ -239,7 +294,10 @@ install_tools
 CGO_ENABLED=0 go build -trimpath -buildvcs=false -o "$work/galley" ./cmd/galley
 export GALLEY_E2E_GALLEY="$work/galley"
 train
+generate
+read_models
 start_registries
 start_engine
+case $pattern in *Bake* | *E2E) . $here/bake.sh ;; esac
 run_tests
 summary

@@ -167,8 +167,10 @@ def write_joblib(path: Path, value: Any, compress: int = 0) -> None:
     joblib.dump(value, path, compress=compress)
 
 
-def train(out: Path, size: Size, seed: int = 42, created: str = CREATED) -> None:
-    """Fit the forest and write model, features and summary below out."""
+def train(
+    out: Path, size: Size, seed: int = 42, created: str = CREATED
+) -> RandomForestClassifier:
+    """Fit the forest, write model, features and summary below out, and return it."""
     training, validation, test = split(transactions(size.rows))
     hyperparameters = {
         "n_estimators": size.trees,
@@ -196,6 +198,7 @@ def train(out: Path, size: Size, seed: int = 42, created: str = CREATED) -> None
             "training_timestamp": created,
         },
     )
+    return model
 
 
 def main() -> None:
