@@ -24,6 +24,8 @@ run galley scan models/random_forest_final_model.joblib
 run galley push fraud-detector:v1,candidate
 run galley push fraud-detector:candidate
 run galley inspect fraud-detector:v1
+run galley bake fraud-detector:v1 --base scratch --tag fraud-model:v1
+run galley verify fraud-model:v1
 run galley pull fraud-detector:v1 -o ../app
 run cmp models/random_forest_final_model.joblib ../app/models/random_forest_final_model.joblib
 run cmp data/selected_features.json ../app/data/selected_features.json
