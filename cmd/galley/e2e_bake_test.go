@@ -141,12 +141,7 @@ type bakedAs struct {
 
 func (s *shell) bake(args ...string) bakedAs {
 	s.Helper()
-	var a bakedAs
-	text := s.run(append([]string{s.galley, "bake", "--format", "json"}, args...)...)
-	if err := json.Unmarshal([]byte(text), &a); err != nil {
-		s.Fatalf("%v in\n%s", err, text)
-	}
-	return a
+	return answerOf[bakedAs](s, "bake", args...)
 }
 
 // answers is what ask.py prints.

@@ -256,12 +256,18 @@ func (p pushedJSON) paths() []string {
 
 func (s *shell) push(args ...string) pushedJSON {
 	s.Helper()
-	var p pushedJSON
-	text := s.run(append([]string{s.galley, "push", "--format", "json"}, args...)...)
-	if err := json.Unmarshal([]byte(text), &p); err != nil {
+	return answerOf[pushedJSON](s, "push", args...)
+}
+
+// answerOf runs galley's verb and reads its JSON.
+func answerOf[T any](s *shell, verb string, args ...string) T {
+	s.Helper()
+	var answer T
+	text := s.run(append([]string{s.galley, verb, "--format", "json"}, args...)...)
+	if err := json.Unmarshal([]byte(text), &answer); err != nil {
 		s.Fatalf("%v in\n%s", err, text)
 	}
-	return p
+	return answer
 }
 
 // resolve asks oras what a reference names.
