@@ -332,8 +332,12 @@ func TestInterruptedInstall(t *testing.T) {
 				want[modelFile] = "three hours of training"
 			}
 			wantTree(t, dir, want)
-			if !slices.Equal(w.Left, tt.left) || w.Record().Digest != two.Root.Digest {
-				t.Errorf("left %q, record %s", w.Left, w.Record().Digest)
+			record, err := oci.ReadRecord(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !slices.Equal(w.Left, tt.left) || record.Digest != two.Root.Digest {
+				t.Errorf("left %q, record %s", w.Left, record.Digest)
 			}
 		})
 	}

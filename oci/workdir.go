@@ -236,9 +236,6 @@ func linkAbove(root *os.Root, file string) string {
 	return ""
 }
 
-// Record returns what is installed, or nil.
-func (w *Workdir) Record() *Record { return w.record }
-
 // ReadRecord returns what galley installed in the directory, or nil. It takes
 // no lock and completes nothing.
 func ReadRecord(dir string) (*Record, error) {
