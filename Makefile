@@ -41,7 +41,7 @@ fuzz: ## run every fuzz target for $(FUZZTIME)
 bench: ## packing, hashing, unpacking, the layout store: bytes per second and allocations
 	go test -run '^$$' -bench . -benchmem ./...
 
-e2e: build ## the full proof on Debian: real registry, stock oras, scikit-learn, docker
+e2e: demo ## the full proof on Debian: the demo, real registry, stock oras, scikit-learn, docker
 	sh testdata/e2e/run.sh
 
 clean: ## remove what the other targets made
