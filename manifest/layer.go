@@ -242,23 +242,32 @@ func (l *packedLayer) annotations() (map[string]string, error) {
 	if l.format == FormatRaw {
 		return a, nil
 	}
-	var files []packedFile
+	var files []File
 	for _, s := range l.files {
-		f := packedFile{Path: s.Path, Size: s.size, SHA256: s.sum.Encoded()}
-		if s.Role != l.role {
-			f.Role = s.Role
-		}
-		files = append(files, f)
+		files = append(files, File{Path: s.Path, Role: s.Role, Size: s.size, Digest: s.sum})
 	}
-	if text, err = marshal(files); err != nil {
-		return nil, err
-	}
-	a[AnnotationFiles] = string(text)
+	a[AnnotationFiles] = FormatFiles(files, l.role)
 	if l.format == FormatTarGzip {
 		a[annotationOrasUnpack] = "true"
 		a[annotationOrasDigest] = l.diffID.String()
 	}
 	return a, nil
+}
+
+// FormatFiles writes the annotation ml.galley.files: the path, size and SHA-256
+// of each file, which must be known, and the role of those that have another
+// than the one given.
+func FormatFiles(files []File, role Role) string {
+	packed := make([]packedFile, 0, len(files))
+	for _, f := range files {
+		p := packedFile{Path: f.Path, Size: f.Size, SHA256: f.Digest.Encoded()}
+		if f.Role != role {
+			p.Role = f.Role
+		}
+		packed = append(packed, p)
+	}
+	text, _ := marshal(packed) // strings and numbers always marshal
+	return string(text)
 }
 
 // marshal writes compact JSON without HTML escapes, the one encoder behind

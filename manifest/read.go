@@ -325,7 +325,7 @@ func readLayer(d v1.Descriptor) (Layer, error) {
 	}
 	var err error
 	if text := d.Annotations[AnnotationFiles]; text != "" {
-		l.Files, err = listFiles(l, text)
+		l.Files, err = ParseFiles(text, l.Role)
 	} else if meta.Typeflag == 0 && meta.Name != "" && path.Base(file) == meta.Name {
 		// modctl packs each file on its own and tells its size.
 		l.Files = []File{{Path: file, Role: l.Role, Size: meta.Size}}
@@ -348,8 +348,10 @@ func readMetadata(d v1.Descriptor) (m fileMetadata) {
 	return m
 }
 
-// listFiles reads the annotation ml.galley.files.
-func listFiles(l Layer, text string) ([]File, error) {
+// ParseFiles reads the annotation ml.galley.files, which [FormatFiles] writes.
+// Files that do not tell their role have the one given. The error wraps
+// [ErrMalformed] or [ErrUnsafePath].
+func ParseFiles(text string, role Role) ([]File, error) {
 	var packed []packedFile
 	if err := strictjson.CheckFold([]byte(text)); err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrMalformed, AnnotationFiles, err)
@@ -361,7 +363,7 @@ func listFiles(l Layer, text string) ([]File, error) {
 	for _, p := range packed {
 		f := File{Path: p.Path, Role: p.Role, Size: p.Size, Digest: digest.NewDigestFromEncoded(digest.SHA256, p.SHA256)}
 		if f.Role == "" {
-			f.Role = l.Role
+			f.Role = role
 		}
 		if f.Size < 0 || f.Size > maxTarFile || f.Digest.Validate() != nil {
 			return nil, fmt.Errorf("%w: %s: %.200q has no size or digest", ErrMalformed, AnnotationFiles, p.Path)

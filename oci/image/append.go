@@ -35,6 +35,9 @@ type Layer struct {
 	From string
 	// CreatedBy is the text of the layer's history entry.
 	CreatedBy string
+	// Files are those of a model's artifact that are in the layer, at the paths
+	// they have in the artifact; the descriptor is annotated with them.
+	Files []manifest.File
 }
 
 // Changes are what [Append] does to one image.
@@ -221,6 +224,9 @@ func (g *Graph) image(b *Base, i *Image, c Changes, f family) (v1.Descriptor, er
 	}
 	for _, l := range c.Layers {
 		d := v1.Descriptor{MediaType: f.layer(l.Format), Digest: l.Digest, Size: l.Size}
+		if len(l.Files) > 0 {
+			d.Annotations = map[string]string{manifest.AnnotationFiles: manifest.FormatFiles(l.Files, "")}
+		}
 		layers = append(layers, marshal(d))
 		g.layers[l.Digest] = l
 		g.add(d)

@@ -296,7 +296,13 @@ func (k *Baking) changes(p *placement, l *Look) (Changes, error) {
 		if err != nil {
 			return c, err
 		}
+		own.Files = p.small
 		c.Layers = append(c.Layers, own)
+	}
+	if len(k.Models) > 1 { // of which two may have files of one path
+		for i := range c.Layers {
+			c.Layers[i].Files = nil
+		}
 	}
 	if !p.scratch {
 		c.Env = p.env()

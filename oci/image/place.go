@@ -21,6 +21,7 @@ type placement struct {
 	have    map[digest.Digest]bool // shared layers
 
 	layers   []Layer
+	small    []manifest.File // that are in the tree
 	placed   []Placed
 	retarred []Retarred
 }
@@ -81,6 +82,7 @@ func owner(m *Model) string { return "model " + m.Name }
 func (p *placement) smallFile(m *Model, l *manifest.Layer) error {
 	f := l.Files[0]
 	data := p.k.small[l.Descriptor.Digest]
+	p.small = append(p.small, f)
 	put := func(at string) error {
 		real, err := p.tree.real(at)
 		if err != nil {
@@ -185,7 +187,7 @@ func (p *placement) share(m *Model, l *manifest.Layer) (reason string, err error
 	p.have[l.Descriptor.Digest] = true
 	p.layers = append(p.layers, Layer{
 		Format: l.Format, Digest: l.Descriptor.Digest, Size: l.Descriptor.Size, DiffID: l.DiffID,
-		From: m.Repository, CreatedBy: createdBy(l.Title), Open: opener(m.Source, l.Descriptor),
+		From: m.Repository, CreatedBy: createdBy(l.Title), Files: l.Files, Open: opener(m.Source, l.Descriptor),
 	})
 	return "", nil
 }

@@ -3,12 +3,15 @@ package image
 import (
 	"archive/tar"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"io"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"galley/manifest"
 )
@@ -96,22 +99,26 @@ func (r *retar) write(ctx context.Context, w io.Writer) (Layer, error) {
 		return Layer{}, err
 	}
 	defer rc.Close()
+	var files []manifest.File
 	l, err := pack(w, func(tw *tar.Writer) error {
 		written := map[string]bool{}
-		_, err := r.layer.Walk(manifest.ContextReader(ctx, rc), func(f manifest.File, in io.Reader) error {
-			return r.file(tw, f, in, written)
+		_, err := r.layer.Walk(manifest.ContextReader(ctx, rc), func(f manifest.File, in io.Reader) (err error) {
+			f, err = r.file(tw, f, in, written)
+			files = append(files, f)
+			return err
 		})
 		return err
 	})
-	l.CreatedBy = createdBy(r.layer.Title)
+	l.CreatedBy, l.Files = createdBy(r.layer.Title), files
 	return l, err
 }
 
-// file writes one file and the directories above it.
-func (r *retar) file(tw *tar.Writer, f manifest.File, in io.Reader, written map[string]bool) error {
+// file writes one file and the directories above it, and returns it with its
+// size and digest.
+func (r *retar) file(tw *tar.Writer, f manifest.File, in io.Reader, written map[string]bool) (manifest.File, error) {
 	p, ok := r.to[f.Path]
 	if !ok {
-		return &manifest.CorruptError{What: "layer " + r.layer.Title, Want: "the files it has at first", Got: fmt.Sprintf("also %.200q", f.Path)}
+		return f, &manifest.CorruptError{What: "layer " + r.layer.Title, Want: "the files it has at first", Got: fmt.Sprintf("also %.200q", f.Path)}
 	}
 	for _, above := range parents(path.Dir(p)) {
 		if written[above] {
@@ -119,7 +126,7 @@ func (r *retar) file(tw *tar.Writer, f manifest.File, in io.Reader, written map[
 		}
 		written[above] = true
 		if err := writeNode(tw, above, r.dirs[above]); err != nil {
-			return err
+			return f, err
 		}
 	}
 	d := Dir{Type: Other, Mode: r.o.fileMode(f.Exec)}
@@ -129,10 +136,17 @@ func (r *retar) file(tw *tar.Writer, f manifest.File, in io.Reader, written map[
 		h.Size = r.layer.Descriptor.Size
 	}
 	if err := tw.WriteHeader(h); err != nil {
-		return fmt.Errorf("write %s: %w", p, err)
+		return f, fmt.Errorf("write %s: %w", p, err)
 	}
-	_, err := io.Copy(tw, in)
-	return err
+	f.Size = h.Size
+	if f.Digest != "" { // which Walk checks
+		_, err := io.Copy(tw, in)
+		return f, err
+	}
+	sum := sha256.New()
+	_, err := io.Copy(io.MultiWriter(tw, sum), in)
+	f.Digest = digest.NewDigest(digest.SHA256, sum)
+	return f, err
 }
 
 // createdBy is the text of a layer's history entry.
