@@ -117,15 +117,20 @@ func (f *facts) inspected(files []*source) {
 	if f.model == nil {
 		return
 	}
-	f.report = f.model.report
-	if m := contract.Predictors(f.report); len(m) == 1 {
-		f.main = m[0]
-	}
+	f.look(f.model.report)
 	f.fit = contract.Check(f.contract(files))
 	for _, w := range f.report.Warnings {
 		f.warnings = append(f.warnings, f.model.Path+": "+w)
 	}
 	f.warnings = append(f.warnings, f.fit.Warnings...)
+}
+
+// look takes in what is in the model file.
+func (f *facts) look(r *joblib.Report) {
+	f.report = r
+	if m := contract.Predictors(r); len(m) == 1 {
+		f.main = m[0]
+	}
 }
 
 // contract is what has to fit together.

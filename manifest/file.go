@@ -31,6 +31,9 @@ func Roles() []Role {
 	return []Role{RoleModel, RolePart, RoleFeatures, RoleSummary, RoleDoc, RoleCode, RoleDataset}
 }
 
+// IsJSON reports whether files of the role are JSON that galley reads.
+func (r Role) IsJSON() bool { return r == RoleFeatures || r == RoleSummary }
+
 // ErrUnsafePath is what [CheckPath] and every reader of foreign paths wrap.
 var ErrUnsafePath = errors.New("unsafe path")
 

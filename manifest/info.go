@@ -97,33 +97,21 @@ const maxGlance = 1 << 20
 // these small files from src, and nothing else. JSON that cannot be understood
 // tells nothing.
 func (a *Artifact) Describe(ctx context.Context, src Fetcher) (Info, error) {
-	i := a.Info()
-	if i.Content != "" {
-		return i, nil
+	f := a.Facts()
+	if f.Info.Content != "" {
+		return f.Info, nil
 	}
 	for _, l := range a.Layers {
-		if l.Format != FormatRaw || l.Descriptor.Size > maxGlance || l.Role != RoleFeatures && l.Role != RoleSummary {
+		if l.Format != FormatRaw || l.Descriptor.Size > maxGlance || !l.Role.IsJSON() {
 			continue
 		}
 		data, err := ReadBlob(ctx, src, l.Descriptor, "layer "+l.Title, maxGlance)
 		if err != nil {
-			return i, err
+			return f.Info, err
 		}
-		switch l.Role {
-		case RoleFeatures:
-			if f, err := training.ParseFeatures(data, ""); err == nil && f.Names != nil {
-				i.Features, i.FeaturesDigest = len(f.Names), f.Digest()
-			}
-		case RoleSummary:
-			if s, err := training.ParseSummary(data); err == nil {
-				i.Metrics, i.Omitted = training.Select(s.Metrics, nil, maxMetrics)
-				if i.Trained == "" {
-					i.Trained = s.Trained
-				}
-			}
-		}
+		_ = f.AddJSON(l.Role, l.Title, data, "") // what is not understood tells nothing
 	}
-	return i, nil
+	return f.Info, nil
 }
 
 // ModelFeatures is how many features the model takes; -1: unknown. It is a claim,

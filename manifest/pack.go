@@ -16,6 +16,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"galley/manifest/contract"
+	"galley/manifest/training"
 )
 
 // Input is one file to pack.
@@ -76,12 +77,13 @@ type Packed struct {
 	*Artifact
 	// Warnings tell what was odd about the files, a sentence each.
 	Warnings []string
-	// Scans are what is in the files, but for the two JSON files, in the order
-	// of paths. Whether that lets them be carried, [CheckScans] says.
+	// Scans are what is in the files, in the order of paths. Whether that lets them be carried, [CheckScans] says.
 	Scans []Scan
 	// Fit says whether the features file is the model's.
 	Fit contract.Result
 
+	features *training.Features
+	summary  *training.Summary
 	manifest []byte
 	config   []byte
 	layers   []*packedLayer
@@ -114,6 +116,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 	}
 	facts.inspected(files)
 	p.Scans, p.Fit = facts.scans, facts.fit
+	p.features, p.summary = facts.features, facts.summary
 	p.Warnings = facts.warnings
 	if p.config, err = marshal(p.modelConfig(facts, o)); err != nil {
 		return nil, err

@@ -64,14 +64,8 @@ func Cat(ctx context.Context, m *Model, path string, w io.Writer, p Progress) er
 // catLayer writes the file at path to w if the layer has it, and returns the
 // paths of all its files.
 func catLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, path string, w io.Writer, p Progress) ([]string, error) {
-	p.emit(Event{Kind: Started, Descriptor: l.Descriptor, Name: l.Title})
-	rc, err := src.Fetch(ctx, l.Descriptor)
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
 	var files []string
-	_, err = l.Walk(p.reader(ctx, rc, l.Descriptor, l.Title), func(f manifest.File, r io.Reader) error {
+	err := readLayer(ctx, src, l, walkArtifact, p, func(f manifest.File, r io.Reader) error {
 		files = append(files, f.Path)
 		if f.Path != path {
 			return nil
@@ -79,8 +73,5 @@ func catLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, path
 		_, err := io.Copy(w, r)
 		return err
 	})
-	if err == nil {
-		p.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
-	}
 	return files, err
 }

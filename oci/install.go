@@ -247,7 +247,7 @@ func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 	case err != nil:
 		return 0, i.w.failed(f.Path, err)
 	case have == want:
-		i.keep(f.Path, info.Size(), have)
+		i.keep(f, info.Size(), have)
 		return right, nil
 	case ours && have == previous.Digest:
 		return replaceable, nil
@@ -323,9 +323,9 @@ func (i *installer) previous(path string) (InstalledFile, bool) {
 	return i.w.record.find(path)
 }
 
-func (i *installer) keep(path string, size int64, d digest.Digest) {
-	i.staged[path] = stagedFile{InstalledFile: InstalledFile{path, size, d}}
-	i.done.Kept = append(i.done.Kept, path)
+func (i *installer) keep(f manifest.File, size int64, d digest.Digest) {
+	i.staged[f.Path] = stagedFile{InstalledFile: InstalledFile{f.Path, f.Role, size, d}}
+	i.done.Kept = append(i.done.Kept, f.Path)
 }
 
 // refuse fails if any of the paths holds a person's own file.
@@ -414,7 +414,7 @@ func (i *installer) stageFile(f manifest.File, r io.Reader) error {
 	if _, twice := i.staged[f.Path]; twice {
 		return fmt.Errorf("%w: %q is in two layers", manifest.ErrUnsafePath, f.Path)
 	}
-	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, n, f.Digest}, name}
+	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, f.Role, n, f.Digest}, name}
 	return nil
 }
 

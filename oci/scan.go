@@ -63,22 +63,36 @@ func scanFiles(ctx context.Context, root *os.Root, paths, allow []string) ([]man
 }
 
 func scanLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, o joblib.Options, p Progress) ([]manifest.Scan, error) {
-	p.emit(Event{Kind: Started, Descriptor: l.Descriptor, Name: l.Title})
-	rc, err := src.Fetch(ctx, l.Descriptor)
-	if err != nil {
-		return nil, err
-	}
-	defer rc.Close()
 	var scans []manifest.Scan
-	_, err = l.Walk(p.reader(ctx, rc, l.Descriptor, l.Title), func(f manifest.File, r io.Reader) error {
+	err := readLayer(ctx, src, l, walkArtifact, p, func(f manifest.File, r io.Reader) error {
 		report, err := joblib.Inspect(r, o)
 		scans = append(scans, manifest.Scan{Path: f.Path, Role: f.Role, Report: report})
 		return err
 	})
-	if err == nil {
-		p.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
-	}
 	return scans, err
+}
+
+// walker visits the files of a layer, as [manifest.Layer.Walk] does.
+type walker func(*manifest.Layer, io.Reader, func(manifest.File, io.Reader) error) error
+
+func walkArtifact(l *manifest.Layer, r io.Reader, fn func(manifest.File, io.Reader) error) error {
+	_, err := l.Walk(r, fn)
+	return err
+}
+
+// readLayer fetches a layer and visits its files.
+func readLayer(ctx context.Context, src manifest.Fetcher, l *manifest.Layer, walk walker, p Progress, fn func(manifest.File, io.Reader) error) error {
+	p.emit(Event{Kind: Started, Descriptor: l.Descriptor, Name: l.Title})
+	rc, err := src.Fetch(ctx, l.Descriptor)
+	if err != nil {
+		return err
+	}
+	defer rc.Close()
+	if err := walk(l, p.reader(ctx, rc, l.Descriptor, l.Title), fn); err != nil {
+		return err
+	}
+	p.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
+	return nil
 }
 
 // maxFeatures bounds the features file in bytes.

@@ -58,6 +58,7 @@ func (r *Record) Paths() []string {
 // InstalledFile is one file of a [Record].
 type InstalledFile struct {
 	Path   string        `json:"path"`
+	Role   manifest.Role `json:"role,omitempty"`
 	Size   int64         `json:"size"`
 	Digest digest.Digest `json:"digest"`
 }
