@@ -1,46 +1,49 @@
-// Package ocitest has what tests of targets need: a registry in memory that can
-// be told to misbehave, and a suite that every [oci.Target] has to pass.
+// Package ocitest has what tests of targets need: a registry in memory, a proxy
+// in front of it or of any other that counts what passes and harms it, and a
+// suite that every [oci.Target] has to pass.
+//
+// A [Fault] is a way in which a registry misbehaves throughout. A [Rule] is more
+// exact: this cuts the first three downloads of blobs after 50 MB.
+//
+//	r := ocitest.NewRegistry()
+//	defer r.Close()
+//	r.Inject(ocitest.Rule{
+//		Method: "GET", Kind: ocitest.Blobs, Times: 3,
+//		Mishap: ocitest.Cut(ocitest.Down, 50_000_000),
+//	})
 package ocitest
 
 import (
 	"bytes"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
-	"sync/atomic"
 
+	"cuelabs.dev/go/oci/ociregistry"
 	"cuelabs.dev/go/oci/ociregistry/ocimem"
 	"cuelabs.dev/go/oci/ociregistry/ociserver"
 )
 
-// Registry is a registry in memory. It is safe for concurrent use.
+// Registry is a registry in memory, behind a [Proxy]. It is safe for concurrent
+// use.
 type Registry struct {
+	*Proxy
 	// Host is where it listens: 127.0.0.1:PORT.
 	Host string
 
+	content ociregistry.Interface
+	tokens  tokens
 	server  *httptest.Server
-	fault   atomic.Value  // of Fault
-	stalled chan struct{} // one for each request that was left hanging
-	closed  chan struct{}
-	resume  atomic.Value // of chan struct{}, which Misbehave closes
-
-	received, sent atomic.Int64 // bytes of bodies
-
-	mu       sync.Mutex
-	requests []string
-	cutAt    int             // how many more requests until one is cut; 0: none is
-	cutRest  bool            // and all that follow
-	limited  map[string]bool // requests that were answered with 429 since the last call of Misbehave
 }
 
 // Fault is a way to misbehave, on every request it concerns.
 type Fault string
 
-// The faults. User and password of BasicAuth are "user" and "secret".
+// The faults. User and password are "user" and "secret"; the token server of
+// BearerAuth is content without.
 const (
 	None         Fault = "none"
 	Unauthorized Fault = "401" // wants a login, whatever is given
@@ -49,6 +52,7 @@ const (
 	ServerError  Fault = "500"
 	HTML         Fault = "html"       // a web page, with 200
 	BasicAuth    Fault = "basic"      // wants the right login
+	BearerAuth   Fault = "bearer"     // wants a token, of its own server, for each repository
 	Truncate     Fault = "truncate"   // cuts the connection in a blob
 	Alter        Fault = "alter"      // flips a bit in each blob
 	Shorten      Fault = "shorten"    // sends less of a blob, and says so
@@ -74,189 +78,115 @@ const (
 	NoDelete    Fault = "no-delete"    // deletes nothing
 )
 
-// quirks are those that the server knows itself.
-var quirks = map[Fault]*ociserver.Options{
-	NoReferrers: {DisableReferrersAPI: true},
-	NoFilter:    {DisableReferrersFiltering: true},
-	NoLink:      {OmitLinkHeaderFromResponses: true},
-	PageCap:     {MaxListPageSize: 1000},
-	NoDigest:    {OmitDigestFromTagGetResponse: true},
-}
-
 // NewRegistry starts a registry on loopback; the caller closes it.
 func NewRegistry() *Registry {
-	r := &Registry{stalled: make(chan struct{}, 1000), closed: make(chan struct{})}
-	r.fault.Store(None)
-	r.resume.Store(make(chan struct{}))
 	content := ocimem.New()
-	next, quirky := ociserver.New(content, nil), make(map[Fault]http.Handler)
-	for f, o := range quirks {
-		quirky[f] = ociserver.New(content, o)
-	}
-	r.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		r.mu.Lock()
-		r.requests = append(r.requests, req.Method+" "+req.URL.Path)
-		cut := r.cutNow()
-		r.mu.Unlock()
-		if cut {
-			panic(http.ErrAbortHandler)
-		}
-		req.Body = &countedBody{req.Body, &r.received}
-		w = &countedWriter{w, &r.sent}
-		if h, ok := quirky[r.fault.Load().(Fault)]; ok {
-			if r.fault.Load() == NoReferrers {
-				w = &noSubject{w} // which the server sends all the same
-			}
-			h.ServeHTTP(w, req)
-			return
-		}
-		r.serve(w, req, next)
-	}))
+	r := &Registry{Proxy: NewProxy(ociserver.New(content, nil)), content: content, tokens: tokens{valid: make(map[string][]string)}}
+	r.server = httptest.NewServer(r.Proxy)
 	r.Host = strings.TrimPrefix(r.server.URL, "http://")
 	return r
 }
 
 // Close stops the registry, with the requests that hang in it.
 func (r *Registry) Close() {
-	close(r.closed)
+	r.Proxy.Close()
 	r.server.CloseClientConnections()
 	r.server.Close()
 }
 
-// Misbehave makes the registry do so from now on.
+// Misbehave makes the registry do so from now on, and nothing else that it was
+// told by the proxy's rules.
 func (r *Registry) Misbehave(f Fault) {
-	for len(r.stalled) > 0 {
-		<-r.stalled
+	r.Calm()
+	if f != None {
+		r.Inject(r.rule(f))
 	}
-	r.mu.Lock()
-	r.limited = make(map[string]bool)
-	r.mu.Unlock()
-	r.fault.Store(f)
-	close(r.resume.Swap(make(chan struct{})).(chan struct{}))
 }
 
-// Cut cuts the connection of the n-th request from now on, unanswered, and of all
-// that follow if rest is true. With n 0 nothing is cut any more.
-func (r *Registry) Cut(n int, rest bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.cutAt, r.cutRest = n, rest
+// ExpireTokens makes all tokens that were given out under [BearerAuth] invalid.
+func (r *Registry) ExpireTokens() { r.tokens.expire() }
+
+// rule is what makes a fault.
+func (r *Registry) rule(f Fault) Rule {
+	every := func(m Mishap) Rule { return Rule{Mishap: m} }
+	blob := func(m Mishap) Rule { return Rule{Method: http.MethodGet, Kind: Blobs, Mishap: m} }
+	upload := func(m Mishap) Rule { return Rule{Method: http.MethodPut, Kind: Uploads, Mishap: m} }
+	tag := func(m Mishap) Rule { return Rule{Method: http.MethodPut, Kind: Manifests, Mishap: m} }
+	unauthorized := Answer(Up, http.StatusUnauthorized, "UNAUTHORIZED", "WWW-Authenticate", `Basic realm="test"`)
+	switch f {
+	case Unauthorized:
+		return every(unauthorized)
+	case BasicAuth:
+		return every(unless(loggedIn, unauthorized))
+	case BearerAuth:
+		return every(r.tokens.guard)
+	case Forbidden:
+		return every(Answer(Up, http.StatusForbidden, "DENIED"))
+	case NotFound:
+		return every(Answer(Up, http.StatusNotFound, "NAME_UNKNOWN"))
+	case ServerError:
+		return every(Answer(Up, http.StatusInternalServerError, "UNKNOWN"))
+	case HTML:
+		return every(Serve(http.HandlerFunc(webPage)))
+	case RateLimit:
+		return every(unless(seen(), Answer(Up, http.StatusTooManyRequests, "TOOMANYREQUESTS", "Retry-After", "0")))
+	case WrongDigest:
+		return every(Header(wrongDigest))
+	case Truncate:
+		return blob(Cut(Down, Half))
+	case Alter:
+		return blob(Corrupt(Down, Half))
+	case Shorten:
+		return blob(End(Down, Half))
+	case StallGet:
+		return blob(Stall(Down, Half))
+	case StallPut:
+		return upload(Stall(Up, 1000))
+	case PausePut:
+		return upload(Pause(Up, 1000))
+	case CutPut:
+		return upload(Cut(Up, 1000))
+	case RefuseTag:
+		return tag(Answer(Up, http.StatusBadRequest, "MANIFEST_INVALID"))
+	case Immutable:
+		return tag(Answer(Up, http.StatusConflict, "DENIED"))
+	case HugeManifest:
+		return Rule{Method: http.MethodGet, Kind: Manifests, Mishap: Serve(http.HandlerFunc(hugeManifest))}
+	case NoDelete, DigestOnly:
+		allowed := func(req *http.Request) bool { return f == DigestOnly && strings.Contains(req.URL.Path, ":") }
+		return Rule{Method: http.MethodDelete, Mishap: unless(allowed, Answer(Up, http.StatusMethodNotAllowed, "UNSUPPORTED"))}
+	case NoReferrers:
+		next := r.quirky(ociserver.Options{DisableReferrersAPI: true})
+		return every(func(p *Passage, w http.ResponseWriter, req *http.Request) {
+			// The server says all the same that it has listed a referrer.
+			h := &headed{ResponseWriter: w, edit: func(h http.Header) { h.Del("OCI-Subject") }}
+			next(p, h, req)
+			h.finish()
+		})
+	case NoFilter:
+		return every(r.quirky(ociserver.Options{DisableReferrersFiltering: true}))
+	case NoLink:
+		return every(r.quirky(ociserver.Options{OmitLinkHeaderFromResponses: true}))
+	case PageCap:
+		return every(r.quirky(ociserver.Options{MaxListPageSize: 1000}))
+	case NoDigest:
+		return every(r.quirky(ociserver.Options{OmitDigestFromTagGetResponse: true}))
+	}
+	panic("no fault " + string(f))
 }
 
-func (r *Registry) cutNow() bool {
-	switch r.cutAt {
-	case 0:
-		return false
-	case 1:
-		if !r.cutRest {
-			r.cutAt = 0
+// quirky has the same content served in another way.
+func (r *Registry) quirky(o ociserver.Options) Mishap { return Serve(ociserver.New(r.content, &o)) }
+
+// unless is a mishap that does not happen to some requests.
+func unless(spared func(*http.Request) bool, m Mishap) Mishap {
+	return func(p *Passage, w http.ResponseWriter, r *http.Request) {
+		if spared(r) {
+			p.Pass(w, r)
+		} else {
+			m(p, w, r)
 		}
-		return true
 	}
-	r.cutAt--
-	return false
-}
-
-// Stalled receives once for every request that is left hanging since the last
-// call of Misbehave.
-func (r *Registry) Stalled() <-chan struct{} { return r.stalled }
-
-// Requests returns the requests since the last call, as "METHOD PATH".
-func (r *Registry) Requests() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	out := r.requests
-	r.requests = nil
-	return out
-}
-
-// Moved returns how many bytes of bodies came and went since the last call.
-func (r *Registry) Moved() (received, sent int64) { return r.received.Swap(0), r.sent.Swap(0) }
-
-type countedBody struct {
-	io.ReadCloser
-	n *atomic.Int64
-}
-
-func (b *countedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	b.n.Add(int64(n))
-	return n, err
-}
-
-type countedWriter struct {
-	http.ResponseWriter
-	n *atomic.Int64
-}
-
-func (w *countedWriter) Write(p []byte) (int, error) {
-	n, err := w.ResponseWriter.Write(p)
-	w.n.Add(int64(n))
-	return n, err
-}
-
-func (w *countedWriter) Flush() {
-	if f, ok := w.ResponseWriter.(http.Flusher); ok {
-		f.Flush()
-	}
-}
-
-func (r *Registry) serve(w http.ResponseWriter, req *http.Request, next http.Handler) {
-	blob := req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/")
-	upload := req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/blobs/")
-	tag := req.Method == http.MethodPut && strings.Contains(req.URL.Path, "/manifests/")
-	switch f := r.fault.Load().(Fault); {
-	case f == Unauthorized, f == BasicAuth && !loggedIn(req):
-		w.Header().Set("WWW-Authenticate", `Basic realm="test"`)
-		fail(w, http.StatusUnauthorized, "UNAUTHORIZED")
-	case f == Forbidden:
-		fail(w, http.StatusForbidden, "DENIED")
-	case f == NotFound:
-		fail(w, http.StatusNotFound, "NAME_UNKNOWN")
-	case f == ServerError:
-		fail(w, http.StatusInternalServerError, "UNKNOWN")
-	case f == HTML:
-		w.Header().Set("Content-Type", "text/html")
-		io.WriteString(w, "<html><title>Welcome</title>\x1b[31m</html>")
-	case f == RefuseTag && tag:
-		fail(w, http.StatusBadRequest, "MANIFEST_INVALID")
-	case f == Immutable && tag:
-		fail(w, http.StatusConflict, "DENIED")
-	case f == RateLimit && r.limit(req):
-		w.Header().Set("Retry-After", "0")
-		fail(w, http.StatusTooManyRequests, "TOOMANYREQUESTS")
-	case req.Method == http.MethodDelete && (f == NoDelete || f == DigestOnly && !strings.Contains(req.URL.Path, ":")):
-		fail(w, http.StatusMethodNotAllowed, "UNSUPPORTED")
-	case f == HugeManifest && req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/manifests/"):
-		hugeManifest(w)
-	case (f == StallPut || f == CutPut) && upload:
-		io.CopyN(io.Discard, req.Body, 1000)
-		r.hang(req, f == StallPut)
-	case f == PausePut && upload:
-		head := make([]byte, 1000)
-		n, _ := io.ReadFull(req.Body, head)
-		r.stalled <- struct{}{}
-		<-r.resume.Load().(chan struct{})
-		req.Body = io.NopCloser(io.MultiReader(bytes.NewReader(head[:n]), req.Body))
-		next.ServeHTTP(w, req)
-	case blob && (f == Truncate || f == Alter || f == Shorten || f == StallGet):
-		r.spoil(w, req, next, f)
-	default:
-		if f == WrongDigest {
-			w = &lying{w}
-		}
-		next.ServeHTTP(w, req)
-	}
-}
-
-// limit reports whether no request like this one has come yet.
-func (r *Registry) limit(req *http.Request) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	key := req.Method + " " + req.URL.Path
-	first := !r.limited[key]
-	r.limited[key] = true
-	return first
 }
 
 func loggedIn(req *http.Request) bool {
@@ -264,53 +194,21 @@ func loggedIn(req *http.Request) bool {
 	return user == "user" && password == "secret"
 }
 
-func fail(w http.ResponseWriter, status int, code string) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	fmt.Fprintf(w, `{"errors":[{"code":%q,"message":"as told"}]}`, code)
+// seen reports of a request whether one like it has come before.
+func seen() func(*http.Request) bool {
+	var before sync.Map
+	return func(req *http.Request) bool {
+		_, ok := before.LoadOrStore(req.Method+" "+req.URL.Path, true)
+		return ok
+	}
 }
 
-// hang leaves the client without an answer, until it goes where it should wait.
-func (r *Registry) hang(req *http.Request, wait bool) {
-	if wait {
-		select {
-		case r.stalled <- struct{}{}:
-		default: // nobody counts that far
-		}
-		select {
-		case <-req.Context().Done():
-		case <-r.closed:
-		}
-	}
-	panic(http.ErrAbortHandler)
+func webPage(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/html")
+	io.WriteString(w, "<html><title>Welcome</title>\x1b[31m</html>")
 }
 
-// spoil answers with the right headers and a body that is not right.
-func (r *Registry) spoil(w http.ResponseWriter, req *http.Request, next http.Handler, f Fault) {
-	rec := httptest.NewRecorder()
-	next.ServeHTTP(rec, req)
-	body := bytes.Clone(rec.Body.Bytes())
-	maps.Copy(w.Header(), rec.Header())
-	half := len(body) / 2
-	switch f {
-	case Alter:
-		if len(body) > 0 {
-			body[half] ^= 1
-		}
-	case Shorten:
-		body = body[:half]
-		w.Header().Set("Content-Length", fmt.Sprint(half))
-	}
-	w.WriteHeader(rec.Code)
-	if f == Truncate || f == StallGet {
-		w.Write(body[:half])
-		w.(http.Flusher).Flush()
-		r.hang(req, f == StallGet)
-	}
-	w.Write(body)
-}
-
-func hugeManifest(w http.ResponseWriter) {
+func hugeManifest(w http.ResponseWriter, _ *http.Request) {
 	const size = 100 << 20
 	w.Header().Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
 	w.Header().Set("Content-Length", fmt.Sprint(size))
@@ -323,21 +221,9 @@ func hugeManifest(w http.ResponseWriter) {
 	}
 }
 
-// lying changes the digest header.
-type lying struct{ http.ResponseWriter }
-
-func (l *lying) WriteHeader(status int) {
-	if l.Header().Get("Docker-Content-Digest") != "" {
-		l.Header().Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
+// wrongDigest changes the digest that a header tells.
+func wrongDigest(h http.Header) {
+	if h.Get("Docker-Content-Digest") != "" {
+		h.Set("Docker-Content-Digest", "sha256:"+strings.Repeat("0", 64))
 	}
-	l.ResponseWriter.WriteHeader(status)
-}
-
-// noSubject leaves out the header by which a registry says that it has listed
-// a referrer.
-type noSubject struct{ http.ResponseWriter }
-
-func (n *noSubject) WriteHeader(status int) {
-	n.Header().Del("OCI-Subject")
-	n.ResponseWriter.WriteHeader(status)
 }
