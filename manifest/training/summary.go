@@ -16,7 +16,7 @@ const (
 	maxMetrics = 10_000
 )
 
-// Summary is what a training summary says.
+// Summary is what a training summary says. It holds on to the text.
 type Summary struct {
 	// Metrics are the finite numbers and booleans that measure the model, in
 	// the order of the file. No two have the same path.
@@ -38,6 +38,7 @@ type Summary struct {
 	BestModel    string // best_model: the name of the model that won; "" when absent
 	FeatureCount int    // feature_count; -1 when absent
 
+	root     strictjson.Value  // the file
 	all      []Metric          // Metrics and the unusable ones between them
 	unusable map[string]string // why a metric has no value, by path
 }
@@ -56,6 +57,7 @@ func ParseSummary(data []byte) (*Summary, error) {
 		Model:        text(v.Member("model_artifact")),
 		BestModel:    cmp.Or(text(v.Member("best_model")), nameOf(v.Member("best_model"))),
 		FeatureCount: wholeNumber(v.Member("feature_count")),
+		root:         v,
 		all:          c.metrics,
 		unusable:     map[string]string{},
 	}
