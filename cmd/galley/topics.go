@@ -76,7 +76,12 @@ galley init writes one from what it finds.
       from: staging
       require: ["roc_auc >= 0.65", "recall >= current.recall * 0.97"]
       warn: ["precision >= current.precision * 0.95"]
-      features: same
-      scan: pass
+      soak: 24h                       # in staging
+      max-age: 30d                    # since it was trained
+      features: same                  # the default; superset, any
+      runtime: same                   # scikit-learn, numpy; any is the default
+      path: same                      # of the model's file; any is the default
+      scan: pass                      # read the model; declared is the default
+      same: [test_rows]               # what both summaries agree on
   versions: "^v?[0-9]|^keep-"         # tags that never move
   history: ghcr.io/acme/fraud-history # records promotions; else the repository`

@@ -2,15 +2,20 @@ package project
 
 import (
 	"fmt"
+	"math"
 	"path"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/token"
 
 	"galley/manifest"
 	"galley/manifest/joblib"
+	"galley/manifest/training"
 )
 
 // Config is galley.yaml. Every key may be absent.
@@ -62,13 +67,54 @@ type Metric struct {
 	Better string // higher, lower, or empty for what the name implies
 }
 
-// Stage is a stage's policy. Gates are expressions, kept as they are written.
+// Stage is a stage's policy; what is empty has a default. Gates are
+// expressions, kept as they are written; galley/manifest/gate reads them.
 type Stage struct {
-	From     string   // the stage or tag it is promoted from
-	Require  []string // gates that refuse
-	Warn     []string // gates that warn
-	Features string   // "same", "any", or empty for the default
-	Scan     string   // "pass", or empty for what push checked
+	From     string        // the stage or tag it is promoted from
+	Soak     time.Duration // how long it has to have been there; above 0 only with From
+	Require  []Expression  // gates that refuse
+	Warn     []Expression  // gates that warn
+	Features string        // "same", "superset" or "any"
+	Runtime  string        // "same" or "any"
+	Path     string        // "same" or "any"
+	Scan     string        // "pass" or "declared"
+	MaxAge   time.Duration // how long ago it may have been trained; 0: as long as it likes
+	Same     []string      // what the summaries must have in common before metrics are compared
+}
+
+// Expression is a gate as it is written, and where.
+type Expression struct {
+	Text string
+	// Line and Column are where it begins, from 1 and in characters; 0 for what
+	// is in no file.
+	Line, Column int
+	// Verbatim says that the text stands there as it is: on one line and
+	// without escapes.
+	Verbatim bool
+}
+
+// Better returns which way the metric improves that name, an alias or a path,
+// stands for: as galley.yaml says, or as the alias or else the path implies. c
+// may be nil.
+func (c *Config) Better(name string) training.Direction {
+	if c != nil {
+		for _, alias := range c.MetricNames {
+			m := c.Metrics[alias]
+			if alias != name && m.Path != name {
+				continue
+			}
+			switch {
+			case m.Better == training.Lower.String():
+				return training.Lower
+			case m.Better == training.Higher.String():
+				return training.Higher
+			case training.Better(alias) == training.Lower:
+				return training.Lower
+			}
+			name = m.Path
+		}
+	}
+	return training.Better(name)
 }
 
 // ConfigError says what is wrong in galley.yaml, and where. Line and Column
@@ -135,7 +181,7 @@ func (d *decoder) config(n ast.Node, c *Config) {
 			c.Stages = map[string]Stage{}
 			c.StageNames = d.entries(n, func(name string, key, v ast.Node) {
 				if !stageName().MatchString(name) {
-					d.fail(key, "", "stage %q: a name is up to 40 of a-z, 0-9, _ and -", name)
+					d.fail(key, "", "stage %.60q: a name is up to 40 of a-z, 0-9, _ and -, and begins with a letter or digit", name)
 				}
 				c.Stages[name] = d.stage(v)
 			})
@@ -221,12 +267,99 @@ func (d *decoder) metric(n ast.Node) Metric {
 
 func (d *decoder) stage(n ast.Node) Stage {
 	var s Stage
+	var soak ast.Node
 	d.fields(n, fields{
 		{"from", d.text(&s.From)},
-		{"require", d.texts(&s.Require)},
-		{"warn", d.texts(&s.Warn)},
-		{"features", d.oneOf(&s.Features, "same", "any")},
-		{"scan", d.oneOf(&s.Scan, "pass")},
+		{"soak", func(n ast.Node) {
+			soak = n
+			d.duration(&s.Soak)(n)
+		}},
+		{"require", d.expressions(&s.Require)},
+		{"warn", d.expressions(&s.Warn)},
+		{"features", d.oneOf(&s.Features, "same", "superset", "any")},
+		{"runtime", d.oneOf(&s.Runtime, "same", "any")},
+		{"path", d.oneOf(&s.Path, "same", "any")},
+		{"scan", d.oneOf(&s.Scan, "pass", "declared")},
+		{"max-age", d.duration(&s.MaxAge)},
+		{"same", d.texts(&s.Same)},
 	})
+	if s.Soak > 0 && s.From == "" {
+		d.fail(soak, "", "soak: from is missing, the stage in which it has to have been that long")
+	}
 	return s
+}
+
+// ParseDuration reads a time span as [time.ParseDuration] does, with days, of 24
+// hours, before it: 30d, 1d12h. It has to be above zero.
+func ParseDuration(text string) (time.Duration, error) {
+	const day = 24 * time.Hour
+	fail := fmt.Errorf("duration %.40q: want one above zero such as 90m, 24h or 30d", text)
+	var whole time.Duration
+	rest := text
+	if days, after, ok := strings.Cut(text, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 64)
+		if err != nil || n > uint64(math.MaxInt64/day) {
+			return 0, fail
+		}
+		whole, rest = time.Duration(n)*day, after
+	}
+	var part time.Duration
+	if rest != "" || text == rest {
+		var err error
+		if part, err = time.ParseDuration(rest); err != nil || part < 0 {
+			return 0, fail
+		}
+	}
+	if whole+part <= 0 { // also for a sum that is too large
+		return 0, fail
+	}
+	return whole + part, nil
+}
+
+func (d *decoder) duration(to *time.Duration) func(ast.Node) {
+	return func(n ast.Node) {
+		text := ""
+		if d.text(&text)(n); text == "" {
+			return
+		}
+		var err error
+		if *to, err = ParseDuration(text); err != nil {
+			d.fail(n, "", "%v", err)
+		}
+	}
+}
+
+// expressions reads a text or a list of texts, and where each of them stands.
+func (d *decoder) expressions(to *[]Expression) func(ast.Node) {
+	return func(n ast.Node) {
+		*to = nil
+		for _, v := range d.list(n) {
+			e := Expression{}
+			d.text(&e.Text)(v)
+			if at := d.resolve(v); at != nil {
+				d.locate(&e, at.GetToken())
+			}
+			*to = append(*to, e)
+		}
+	}
+}
+
+// locate finds where the text of an expression begins, given its token.
+func (d *decoder) locate(e *Expression, t *token.Token) {
+	if t == nil || t.Position == nil {
+		return
+	}
+	e.Line, e.Column = t.Position.Line, t.Position.Column
+	const maxLine = 8 << 10 // bytes in which a text is looked for
+	if e.Line < 1 || e.Line > len(d.lines) || len(d.lines[e.Line-1]) > maxLine || e.Column < 1 {
+		return
+	}
+	line := []rune(d.lines[e.Line-1])
+	for _, quotes := range []int{0, 1} {
+		at := e.Column - 1 + quotes
+		if at <= len(line) && e.Text != "" && strings.HasPrefix(string(line[at:]), e.Text) {
+			e.Column, e.Verbatim = at+1, true
+			return
+		}
+	}
 }

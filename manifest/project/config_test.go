@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"galley/manifest/project"
 	"galley/manifest/training"
@@ -41,15 +42,31 @@ stages:
     warn: precision >= 0.5
     features: any
     scan: pass
+    soak: 24h
+    max-age: 30d
+    runtime: same
+    path: any
+    same: [test_rows, dataset_sha]
   eu:
+    features: superset
+    scan: declared
     require: *gates
+    warn:
+      - |
+        a > 1
+      - 'it''s'
+      - a ||
+          b
 versions: ^v?[0-9]
 history: ghcr.io/acme/fraud-history
 `
 
 func TestParseConfig(t *testing.T) {
 	t.Parallel()
-	gates := []string{"roc_auc >= 0.65", "recall >= current.recall * 0.97"}
+	gates := []project.Expression{
+		{Text: "roc_auc >= 0.65", Line: 26, Column: 23, Verbatim: true},
+		{Text: "recall >= current.recall * 0.97", Line: 26, Column: 42, Verbatim: true},
+	}
 	want := &project.Config{
 		Name: "fraud-detector", Version: "1.10", Repository: "ghcr.io/acme/fraud-detector",
 		Files: project.Files{
@@ -66,15 +83,21 @@ func TestParseConfig(t *testing.T) {
 		MetricNames: []string{"roc_auc", "log_loss", "f1-score"},
 		Stages: map[string]project.Stage{
 			"staging": {}, "canary": {},
-			"production": {From: "staging", Require: gates, Warn: []string{"precision >= 0.5"}, Features: "any", Scan: "pass"},
-			"eu":         {Require: gates},
+			"production": {
+				From: "staging", Soak: 24 * time.Hour, Require: gates,
+				Warn:     []project.Expression{{Text: "precision >= 0.5", Line: 27, Column: 11, Verbatim: true}},
+				Features: "any", Scan: "pass", Runtime: "same", Path: "any", MaxAge: 30 * 24 * time.Hour, Same: []string{"test_rows", "dataset_sha"},
+			},
+			"eu": {Require: gates, Features: "superset", Scan: "declared", Warn: []project.Expression{
+				{Text: "a > 1\n", Line: 40, Column: 9}, {Text: "it's", Line: 42, Column: 9}, {Text: "a || b", Line: 43, Column: 9},
+			}},
 		},
 		StageNames: []string{"staging", "canary", "production", "eu"},
 		Versions:   "^v?[0-9]", History: "ghcr.io/acme/fraud-history",
 	}
 	for name, text := range map[string]string{
 		"as it is": everything, "with a BOM": "\ufeff" + everything, "with CRLF": strings.ReplaceAll(everything, "\n", "\r\n"),
-		"as a document": "---\n" + everything + "...\n",
+		"as a document": "--- " + everything + "...\n",
 	} {
 		got, err := project.ParseConfig("galley.yaml", []byte(text))
 		if err != nil {
@@ -102,7 +125,17 @@ func mistakes() map[string]string {
 		"files: {modell: a}":                          `galley.yaml:1:9: unknown key "modell"; nearest: "model"`,
 		"stages:\n  production:\n    requires: [a]\n": `galley.yaml:3:5: unknown key "requires"; nearest: "require"`,
 		"zzz: 1":                                          `galley.yaml:1:1: unknown key "zzz"`,
-		"stages:\n  Production: {}\n":                     `galley.yaml:2:3: stage "Production": a name is up to 40 of a-z, 0-9, _ and -`,
+		"stages:\n  Production: {}\n":                     `galley.yaml:2:3: stage "Production": a name is up to 40 of a-z, 0-9, _ and -, and begins with a letter or digit`,
+		"stages:\n  a: {}\n  -b: {}\n":                    `galley.yaml:3:3: stage "-b": a name is up to 40`,
+		"stages: {" + strings.Repeat("a", 41) + ": {}}":   `galley.yaml:1:10: stage "` + strings.Repeat("a", 41) + `": a name is up to 40`,
+		"stages: {a: {from: b, soak: 1}}":                 `galley.yaml:1:29: duration "1": want one above zero such as 90m, 24h or 30d`,
+		"stages: {a: {max-age: [30d]}}":                   `galley.yaml:1:23: want a text, got a list`,
+		"stages: {a: {maxage: 30d}}":                      `galley.yaml:1:14: unknown key "maxage"; nearest: "max-age"`,
+		"stages: {a: {soak: 24h}}":                        `galley.yaml:1:20: soak: from is missing`,
+		"stages: {a: {features: supreset}}":               `galley.yaml:1:24: unknown value "supreset"; nearest: "superset"`,
+		"stages: {a: {runtime: equal}}":                   `galley.yaml:1:23: unknown value "equal"`,
+		"stages: {a: {path: sam}}":                        `galley.yaml:1:20: unknown value "sam"; nearest: "same"`,
+		"stages: {a: {scan: declare}}":                    `galley.yaml:1:20: unknown value "declare"; nearest: "declared"`,
 		"metrics: {a: {path: b, better: less}}":           `galley.yaml:1:32: unknown value "less"`,
 		"metrics: {a: {path: b, better: loewr}}":          `galley.yaml:1:32: unknown value "loewr"; nearest: "lower"`,
 		"metrics: {a: [b]}":                               `galley.yaml:1:14: want a text, got a list`,
@@ -141,6 +174,48 @@ func TestParseConfigMistakes(t *testing.T) {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q:\ngot  %v\nwant %s", text, err, want)
 		}
+	}
+}
+
+func TestParseDuration(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]time.Duration{
+		"24h": 24 * time.Hour, "90m": 90 * time.Minute, "30d": 720 * time.Hour, "1d12h": 36 * time.Hour, "0d1s": time.Second,
+		"106751d23h47m16s": 106751*24*time.Hour + 23*time.Hour + 47*time.Minute + 16*time.Second,
+	} {
+		if got, err := project.ParseDuration(text); err != nil || got != want {
+			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "0", "0d", "-1h", "-1d", "1d-24h", "+1d", "d", "1.5d", "1w", "1h2d", "106752d", "106751d24h", "99999999999999999999d"} {
+		if got, err := project.ParseDuration(text); err == nil {
+			t.Errorf("%q: %s, want an error", text, got)
+		}
+	}
+}
+
+func TestConfigBetter(t *testing.T) {
+	t.Parallel()
+	c, err := project.ParseConfig("galley.yaml", []byte(`metrics:
+  auc: test.auc
+  log_loss: test.ll
+  cost: {path: test.cost, better: lower}
+  brier: {path: test.skill, better: higher}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]training.Direction{
+		"auc": training.Higher, "test.auc": training.Higher, "log_loss": training.Lower, "test.ll": training.Lower,
+		"cost": training.Lower, "test.cost": training.Lower, "brier": training.Higher, "test.skill": training.Higher,
+		"val.rmse": training.Lower, "val.f1": training.Higher,
+	} {
+		if got := c.Better(name); got != want {
+			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+	if got := (*project.Config)(nil).Better("rmse"); got != training.Lower {
+		t.Errorf("without galley.yaml: rmse: %s", got)
 	}
 }
 
@@ -231,6 +306,20 @@ func TestTemplate(t *testing.T) {
 	}
 	if !slices.Equal(lines(again), lines(sel)) {
 		t.Errorf("selects %q, want %q", lines(again), lines(sel))
+	}
+}
+
+// TestTemplateStage takes the comments off what the template says of a stage.
+func TestTemplateStage(t *testing.T) {
+	t.Parallel()
+	text := strings.ReplaceAll(string(project.Template(nil, "", "", nil)), "\n    # ", "\n    ")
+	c, err := project.ParseConfig("galley.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := c.Stages["production"]
+	if len(s.Require) != 2 || len(s.Warn) != 1 || s.Soak == 0 || s.MaxAge == 0 || s.Features != "same" || s.Runtime != "any" || s.Path != "any" || s.Scan != "declared" || len(s.Same) != 1 {
+		t.Errorf("keys are missing: %+v", s)
 	}
 }
 

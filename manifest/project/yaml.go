@@ -29,6 +29,7 @@ const (
 // knows where everything stands.
 type decoder struct {
 	file    string
+	lines   []string
 	anchors map[string]ast.Node
 	visits  int
 	errs    []error
@@ -61,7 +62,8 @@ func (e *ConfigError) at(t *token.Token) {
 
 // parse returns the root of the only document, or nil when there is none.
 func (d *decoder) parse(data []byte) ast.Node {
-	data = []byte(strings.TrimPrefix(string(data), "\ufeff"))
+	// The parser counts some line ends of Windows twice.
+	data = []byte(strings.ReplaceAll(strings.TrimPrefix(string(data), "\ufeff"), "\r\n", "\n"))
 	switch {
 	case len(data) > maxConfig:
 		d.fail(nil, "", "%d bytes are more than the %d allowed", len(data), maxConfig)
@@ -70,6 +72,7 @@ func (d *decoder) parse(data []byte) ast.Node {
 		d.fail(nil, "", "not UTF-8")
 		return nil
 	}
+	d.lines = strings.Split(string(data), "\n")
 	tokens := lexer.Tokenize(string(data))
 	if len(tokens) > maxTokens {
 		d.fail(nil, "", "%d tokens are more than the %d allowed", len(tokens), maxTokens)
@@ -213,19 +216,28 @@ func (d *decoder) text(to *string) func(ast.Node) {
 	}
 }
 
+// list returns the elements of a list, or the single value that stands in place
+// of one; nil if there is nothing, which an empty list is not.
+func (d *decoder) list(n ast.Node) []ast.Node {
+	n = d.resolve(n)
+	if isNull(n) {
+		return nil
+	}
+	if list, ok := n.(*ast.SequenceNode); ok {
+		return append([]ast.Node{}, list.Values...)
+	}
+	return []ast.Node{n}
+}
+
 // texts reads a text or a list of texts.
 func (d *decoder) texts(to *[]string) func(ast.Node) {
 	return func(n ast.Node) {
-		n = d.resolve(n)
-		if isNull(n) {
+		list := d.list(n)
+		if list == nil {
 			return
 		}
-		list, ok := n.(*ast.SequenceNode)
-		if !ok {
-			list = &ast.SequenceNode{Values: []ast.Node{n}}
-		}
 		*to = []string{}
-		for _, v := range list.Values {
+		for _, v := range list {
 			s := ""
 			d.text(&s)(v)
 			*to = append(*to, s)
