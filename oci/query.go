@@ -10,11 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/expr-lang/expr"
-	"github.com/expr-lang/expr/ast"
-	"github.com/expr-lang/expr/file"
-	"github.com/expr-lang/expr/parser"
-
+	"galley/manifest/formula"
 	"galley/manifest/nearest"
 	"galley/manifest/training"
 )
@@ -215,26 +211,20 @@ func compareNatural(a, b string) int {
 func FilterVersions(versions []Version, expression string, alias map[string]string) ([]Version, error) {
 	fail := func(err error) error {
 		msg := err.Error()
-		if e, ok := errors.AsType[*file.Error](err); ok {
-			msg = e.Message
+		if e, ok := errors.AsType[*formula.Error](err); ok {
+			msg = e.Msg
 		}
-		return &FilterError{expression, clean(msg)}
+		return &FilterError{expression, msg}
 	}
-	tree, err := parser.Parse(expression)
+	parsed, err := formula.Parse(expression, formula.Options{})
 	if err != nil {
 		return nil, fail(err)
 	}
-	var loop loops
-	if ast.Walk(&tree.Node, &loop); loop {
-		return nil, &FilterError{expression, "a filter does not loop over lists"}
-	}
-	used := make(nameSet)
-	ast.Walk(&tree.Node, joinNames{})
-	ast.Walk(&tree.Node, used)
-	values := make(map[string][]any, len(used))
-	sample := make(map[string]any, len(used)) // gives the names their types
-	for _, name := range slices.Sorted(maps.Keys(used)) {
-		if values[name], err = answers(versions, name, alias); err != nil {
+	used := parsed.Names()
+	values := make(map[formula.Name][]any, len(used))
+	sample := make(map[formula.Name]any, len(used)) // gives the names their types
+	for _, name := range used {
+		if values[name], err = answers(versions, name.Path, alias); err != nil {
 			return nil, err
 		}
 		i := slices.IndexFunc(values[name], func(v any) bool { return v != nil })
@@ -243,19 +233,15 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 		}
 		sample[name] = values[name][i]
 	}
-	options := []expr.Option{expr.Env(sample), expr.Patch(joinNames{}), expr.AsBool(), expr.DisableAllBuiltins()}
-	for _, name := range functions() {
-		options = append(options, expr.EnableBuiltin(name))
-	}
-	program, err := expr.Compile(expression, options...)
+	program, err := parsed.Compile(sample)
 	if err != nil {
 		return nil, fail(err)
 	}
 	var matching []Version
 	for i, v := range versions {
-		env := make(map[string]any, len(used))
+		env := make(map[formula.Name]any, len(used))
 		whole := true
-		for name := range used {
+		for _, name := range used {
 			env[name] = values[name][i]
 			whole = whole && env[name] != nil && reflect.TypeOf(env[name]) == reflect.TypeOf(sample[name])
 		}
@@ -263,10 +249,10 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 			continue
 		}
 		for _, tag := range v.Tags {
-			if used["tag"] {
-				env["tag"] = tag
+			if byTag := (formula.Name{Path: "tag"}); env[byTag] != nil {
+				env[byTag] = tag
 			}
-			answer, err := expr.Run(program, env)
+			answer, err := program.Run(env)
 			if err != nil {
 				return nil, fail(err)
 			}
@@ -277,60 +263,6 @@ func FilterVersions(versions []Version, expression string, alias map[string]stri
 		}
 	}
 	return matching, nil
-}
-
-// functions are what a filter may call: nothing that loops, for it would not
-// heed a signal.
-func functions() []string {
-	return []string{"abs", "ceil", "floor", "round", "len", "lower", "upper", "trim", "hasPrefix", "hasSuffix", "max", "min"}
-}
-
-// loops tells whether an expression has a loop: a predicate, as all and reduce
-// take.
-type loops bool
-
-// Visit implements [ast.Visitor].
-func (l *loops) Visit(node *ast.Node) {
-	if _, ok := (*node).(*ast.PredicateNode); ok {
-		*l = true
-	}
-}
-
-// joinNames makes single identifiers of test_metrics.test_f1, which the
-// language takes for a member, and of metric("f1-score").
-type joinNames struct{}
-
-// Visit implements [ast.Visitor]; inner nodes come before outer ones.
-func (joinNames) Visit(node *ast.Node) {
-	switch n := (*node).(type) {
-	case *ast.MemberNode:
-		head, ok := n.Node.(*ast.IdentifierNode)
-		key, isKey := n.Property.(*ast.StringNode)
-		if ok && isKey {
-			ast.Patch(node, &ast.IdentifierNode{Value: head.Value + "." + key.Value})
-		}
-	case *ast.CallNode:
-		callee, ok := n.Callee.(*ast.IdentifierNode)
-		if !ok || callee.Value != "metric" || len(n.Arguments) != 1 {
-			return
-		}
-		if name, ok := n.Arguments[0].(*ast.StringNode); ok {
-			ast.Patch(node, &ast.IdentifierNode{Value: name.Value})
-		}
-	}
-}
-
-// nameSet collects the identifiers of an expression, but for its own variables.
-type nameSet map[string]bool
-
-// Visit implements [ast.Visitor].
-func (s nameSet) Visit(node *ast.Node) {
-	switch n := (*node).(type) {
-	case *ast.IdentifierNode:
-		s[n.Value] = true
-	case *ast.VariableDeclaratorNode: // after the identifiers in it
-		delete(s, n.Name)
-	}
 }
 
 // MetricColumns names the metrics that are worth a column, at most n: the
