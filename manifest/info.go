@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -64,6 +65,17 @@ func (a *Artifact) Info() Info {
 		}
 	}
 	return i
+}
+
+// Time is when the model was trained; the zero time if that is unknown. A time
+// without a zone counts as UTC.
+func (i Info) Time() time.Time {
+	for _, format := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
+		if t, err := time.Parse(format, i.Trained); err == nil {
+			return t.UTC()
+		}
+	}
+	return time.Time{}
 }
 
 // Requirements returns what has to be installed to load the model, as lines of a

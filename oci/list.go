@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -43,17 +42,6 @@ type Version struct {
 	// Err says why there is no more to tell: a [*manifest.NotArtifactError]
 	// for images and the like, or what is wrong with the manifest.
 	Err error
-}
-
-// Time is when the model was trained; the zero time if that is unknown. A time
-// without a zone counts as UTC.
-func (v *Version) Time() time.Time {
-	for _, format := range []string{time.RFC3339, "2006-01-02T15:04:05", "2006-01-02T15:04", time.DateOnly} {
-		if t, err := time.Parse(format, v.Trained); err == nil {
-			return t.UTC()
-		}
-	}
-	return time.Time{}
 }
 
 // List returns the versions in a repository, the one trained last first, from

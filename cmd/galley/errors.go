@@ -172,7 +172,7 @@ var hintTable = []func(error) []string{
 	hint(func(e *training.AmbiguousError) []string {
 		var out []string
 		for _, p := range e.Paths {
-			out = append(out, fmt.Sprintf("in galley.yaml: metrics: {%s: %s}", e.Name, p))
+			out = append(out, "in galley.yaml: "+project.AliasLine(e.Name, p))
 		}
 		return out
 	}),

@@ -1,6 +1,7 @@
 package project
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"path"
@@ -20,6 +21,7 @@ import (
 
 // Config is galley.yaml. Every key may be absent.
 type Config struct {
+	File       string // what [ParseConfig] was told it is, for messages
 	Name       string
 	Version    string
 	Repository string // where push, promote and ":TAG" go
@@ -144,7 +146,7 @@ func (e *ConfigError) Error() string {
 // duplicate keys are wrong; aliases are followed, merge keys are not.
 func ParseConfig(name string, data []byte) (*Config, error) {
 	d := &decoder{file: name, anchors: map[string]ast.Node{}}
-	c := &Config{}
+	c := &Config{File: name}
 	if root := d.parse(data); root != nil {
 		d.config(root, c)
 	}
@@ -314,6 +316,22 @@ func ParseDuration(text string) (time.Duration, error) {
 		return 0, fail
 	}
 	return whole + part, nil
+}
+
+// FormatDuration writes a time span of whole seconds as [ParseDuration] reads it:
+// 30d, 1d12h, 90s as 1m30s, and 0s, which is none.
+func FormatDuration(d time.Duration) string {
+	var b strings.Builder
+	for _, unit := range []struct {
+		size time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}, {time.Second, "s"}} {
+		if n := d / unit.size; n > 0 {
+			fmt.Fprintf(&b, "%d%s", n, unit.name)
+		}
+		d %= unit.size
+	}
+	return cmp.Or(b.String(), "0s")
 }
 
 func (d *decoder) duration(to *time.Duration) func(ast.Node) {

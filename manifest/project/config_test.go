@@ -68,7 +68,7 @@ func TestParseConfig(t *testing.T) {
 		{Text: "recall >= current.recall * 0.97", Line: 26, Column: 42, Verbatim: true},
 	}
 	want := &project.Config{
-		Name: "fraud-detector", Version: "1.10", Repository: "ghcr.io/acme/fraud-detector",
+		File: "galley.yaml", Name: "fraud-detector", Version: "1.10", Repository: "ghcr.io/acme/fraud-detector",
 		Files: project.Files{
 			Model: "models/*_final_model.joblib", As: "models/model.joblib",
 			Parts:    []string{"models/scaler.joblib", "models/encoder.joblib"},
@@ -186,6 +186,18 @@ func TestParseDuration(t *testing.T) {
 		if got, err := project.ParseDuration(text); err != nil || got != want {
 			t.Errorf("%q: %s, %v; want %s", text, got, err, want)
 		}
+	}
+	for text, want := range map[string]string{"24h": "1d", "90m": "1h30m", "30d": "30d", "36h": "1d12h", "90s": "1m30s", "1d1s": "1d1s"} {
+		d, err := project.ParseDuration(text)
+		if got := project.FormatDuration(d); err != nil || got != want {
+			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
+		}
+		if again, err := project.ParseDuration(want); err != nil || again != d {
+			t.Errorf("%q: %s, %v; want %s", want, again, err, d)
+		}
+	}
+	if got := project.FormatDuration(0); got != "0s" {
+		t.Errorf("none: %q", got)
 	}
 	for _, text := range []string{"", "0", "0d", "-1h", "-1d", "1d-24h", "+1d", "d", "1.5d", "1w", "1h2d", "106752d", "106751d24h", "99999999999999999999d"} {
 		if got, err := project.ParseDuration(text); err == nil {

@@ -195,6 +195,12 @@ func bareName(p string) string {
 	return last
 }
 
+// AliasLine returns the line of galley.yaml that makes name an alias of the
+// metric at path.
+func AliasLine(name, path string) string {
+	return fmt.Sprintf("metrics: {%s: %s}", scalar(name), scalar(path))
+}
+
 var plainScalar = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_./@*-]*$`) })
 
 // scalar writes a text as YAML: plain where nobody can take it for something

@@ -1,0 +1,58 @@
+package gate
+
+import (
+	"fmt"
+	"slices"
+)
+
+// Result is what became of a gate: a row of the table that is shown, and of the
+// record that is kept. The texts are short, of one line and printable.
+type Result struct {
+	Gate      string   `json:"gate"`                // as galley.yaml has it: an expression, or features: same
+	Candidate string   `json:"candidate,omitempty"` // what was looked at, and its value: roc_auc 0.673
+	Current   string   `json:"current,omitempty"`   // likewise of what the stage has now
+	Bound     string   `json:"bound,omitempty"`     // what the candidate's value was held against: >= 0.6525
+	Verdict   Verdict  `json:"verdict"`
+	Why       string   `json:"why,omitempty"`   // it has another verdict than pass, or passes without a look
+	Hints     []string `json:"hints,omitempty"` // lines for galley.yaml that would help, each an alternative
+}
+
+// Verdict is whether a gate lets the candidate pass.
+type Verdict int
+
+// The verdicts. The zero value is none, and fails.
+const (
+	Pass   Verdict = iota + 1
+	Warn           // it does not hold, and need not
+	Fail           // it does not hold
+	Waived         // it does not hold, and somebody went on nevertheless; never by Check
+)
+
+var verdictNames = []string{"", "pass", "warn", "fail", "waived"}
+
+func (v Verdict) String() string {
+	if v <= 0 || int(v) >= len(verdictNames) {
+		return "unknown"
+	}
+	return verdictNames[v]
+}
+
+// MarshalText spells the verdict as in records and JSON.
+func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (v *Verdict) UnmarshalText(text []byte) error {
+	i := slices.Index(verdictNames[1:], string(text))
+	if i < 0 {
+		return fmt.Errorf("unknown verdict %.40q", text)
+	}
+	*v = Verdict(i + 1)
+	return nil
+}
+
+// Failed reports whether any gate keeps the candidate from the stage.
+func Failed(results []Result) bool {
+	return slices.ContainsFunc(results, func(r Result) bool {
+		return r.Verdict != Pass && r.Verdict != Warn && r.Verdict != Waived
+	})
+}
