@@ -46,10 +46,9 @@ func (p *Policy) scan(candidate *manifest.Facts) (r Result, demanded bool) {
 			r.Verdict, r.Why = Fail, "the files were not read"
 			return r, true
 		}
-		worst := manifest.Worst(candidate.Scans)
-		r.Candidate = worst.String()
-		if worst.Refused(true) {
-			r.Verdict, r.Why = Fail, unsafe(candidate.Scans)
+		r.Candidate = manifest.Worst(candidate.Scans).String()
+		if r.Why = unsafe(candidate.Scans); r.Why != "" {
+			r.Verdict = Fail
 		}
 		return r, true
 	}
@@ -72,7 +71,7 @@ func (p *Policy) scan(candidate *manifest.Facts) (r Result, demanded bool) {
 	return r, true
 }
 
-// unsafe names the files that are not plainly good.
+// unsafe names the files that are not plainly good; empty if all are.
 func unsafe(scans []manifest.Scan) string {
 	var files []string
 	for _, s := range scans {

@@ -292,7 +292,8 @@ func (d *decoder) stage(n ast.Node) Stage {
 }
 
 // ParseDuration reads a time span as [time.ParseDuration] does, with days, of 24
-// hours, before it: 30d, 1d12h. It has to be above zero.
+// hours, before it: 30d, 1d12h. It has to be of whole seconds, and of one at
+// least.
 func ParseDuration(text string) (time.Duration, error) {
 	const day = 24 * time.Hour
 	fail := fmt.Errorf("duration %.40q: want one above zero such as 90m, 24h or 30d", text)
@@ -312,7 +313,7 @@ func ParseDuration(text string) (time.Duration, error) {
 			return 0, fail
 		}
 	}
-	if whole+part <= 0 { // also for a sum that is too large
+	if whole+part <= 0 || part%time.Second != 0 { // also for a sum that is too large
 		return 0, fail
 	}
 	return whole + part, nil

@@ -199,7 +199,7 @@ func TestParseDuration(t *testing.T) {
 	if got := project.FormatDuration(0); got != "0s" {
 		t.Errorf("none: %q", got)
 	}
-	for _, text := range []string{"", "0", "0d", "-1h", "-1d", "1d-24h", "+1d", "d", "1.5d", "1w", "1h2d", "106752d", "106751d24h", "99999999999999999999d"} {
+	for _, text := range []string{"", "0", "0d", "-1h", "-1d", "1d-24h", "+1d", "d", "1.5d", "1w", "1h2d", "1ms", "1.5s", "106752d", "106751d24h", "99999999999999999999d"} {
 		if got, err := project.ParseDuration(text); err == nil {
 			t.Errorf("%q: %s, want an error", text, got)
 		}
