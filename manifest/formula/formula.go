@@ -136,22 +136,26 @@ func (e *Expression) Canonical() string {
 	return tree.Node.String()
 }
 
-// Comparison returns the sides of an expression that is a single comparison,
-// and its operator; left and right are nil if it is none. They are values, not
-// conditions.
-func (e *Expression) Comparison() (left *Expression, operator string, right *Expression) {
+// Comparison is an expression that is a single comparison. Its sides are values,
+// not conditions.
+type Comparison struct {
+	Left     *Expression
+	Operator string // one of == != < <= > >=
+	Right    *Expression
+}
+
+// Comparison returns the comparison that an expression is.
+func (e *Expression) Comparison() (c Comparison, ok bool) {
 	r, err := e.read()
 	if err != nil || e.part != whole {
-		return nil, "", nil
+		return c, false
 	}
 	n, ok := r.tree.Node.(*ast.BinaryNode)
 	if !ok || !isComparison(n.Operator) {
-		return nil, "", nil
+		return c, false
 	}
-	return e.side(toLeft), n.Operator, e.side(toRight)
+	return Comparison{e.side(left), n.Operator, e.side(right)}, true
 }
-
-const toLeft, toRight = left, right
 
 // side returns one side of the comparison that e is.
 func (e *Expression) side(p part) *Expression {

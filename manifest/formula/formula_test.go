@@ -205,8 +205,8 @@ func TestComparison(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := ""
-		if left, op, right := e.Comparison(); op != "" {
-			got = fmt.Sprint(run(t, left, v), " ", op, " ", run(t, right, v))
+		if c, ok := e.Comparison(); ok {
+			got = fmt.Sprint(run(t, c.Left, v), " ", c.Operator, " ", run(t, c.Right, v))
 		}
 		if got != want {
 			t.Errorf("%s: %q, want %q", text, got, want)

@@ -92,10 +92,11 @@ func reason(err error) string {
 // and the operator and value that it is held against; empty where that cannot be
 // told.
 func held(e *formula.Expression, values map[formula.Name]any) (value, bound string) {
-	left, operator, right := e.Comparison()
-	if left == nil {
+	c, ok := e.Comparison()
+	if !ok {
 		return "", ""
 	}
+	left, operator, right := c.Left, c.Operator, c.Right
 	own := func(e *formula.Expression) bool {
 		return slices.ContainsFunc(e.Names(), func(n formula.Name) bool { return n.Scope == "" })
 	}
