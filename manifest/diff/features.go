@@ -54,7 +54,12 @@ func features(a, b *manifest.Facts) Features {
 		}
 		return d
 	}
-	d.Old, d.New = len(x), len(y)
+	return CompareNames(x, y)
+}
+
+// CompareNames compares two lists of feature names that are known, x the older.
+func CompareNames(x, y []string) Features {
+	d := Features{Old: len(x), New: len(y)}
 	if d.Result = result(slices.Equal(x, y)); d.Result == Same {
 		return d
 	}

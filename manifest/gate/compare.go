@@ -10,6 +10,7 @@ import (
 	"unicode"
 
 	"galley/manifest"
+	"galley/manifest/diff"
 	"galley/manifest/joblib"
 	"galley/manifest/project"
 	"galley/manifest/training"
@@ -142,22 +143,31 @@ func (p *Policy) features(candidate, current *manifest.Facts) (r Result, demande
 		r.Why = strings.Join(unknown, " and ") + " features are unknown: push a features file, or say features: any"
 		return r, p.Features != "any"
 	}
-	added, removed, order := compareNames(candidate.Features.Names, current.Features.Names)
+	d := diff.CompareNames(current.Features.Names, candidate.Features.Names)
 	var differences []string
-	if len(added) > 0 {
-		differences = append(differences, "added: "+list(added))
+	say := func(what string, count int, names []string) {
+		if count > 0 {
+			differences = append(differences, what+": "+some(names, count))
+		}
 	}
-	if len(removed) > 0 {
-		differences = append(differences, "removed: "+list(removed))
-	}
-	if order != "" {
-		differences = append(differences, "reordered: "+order)
-	}
+	name := func(f diff.Feature) string { return f.Name }
+	say("added", d.AddedCount, texts(d.Added, name))
+	say("removed", d.RemovedCount, texts(d.Removed, name))
+	say("moved", d.MovedCount, texts(d.Moved, func(m diff.Move) string { return fmt.Sprintf("%s from %d to %d", m.Name, m.From, m.To) }))
 	r.Why = oneLine(strings.Join(differences, "; "))
-	if len(removed) > 0 || order != "" || len(added) > 0 && p.Features != "superset" {
+	if d.RemovedCount > 0 || d.MovedCount > 0 || d.AddedCount > 0 && p.Features != "superset" {
 		r.Verdict = Fail
 	}
 	return r, p.Features != "any"
+}
+
+// texts makes texts of a list.
+func texts[T any](list []T, text func(T) string) []string {
+	var all []string
+	for _, v := range list {
+		all = append(all, text(v))
+	}
+	return all
 }
 
 func counted(f *manifest.Facts) string {
@@ -168,33 +178,6 @@ func counted(f *manifest.Facts) string {
 		return fmt.Sprintf("%d features", n)
 	}
 	return "1 feature"
-}
-
-// compareNames returns which names only one list has, and where the order of
-// those that both have differs first.
-func compareNames(now, before []string) (added, removed []string, order string) {
-	rest := func(all, others []string) (only, both []string) {
-		left := make(map[string]int, len(others))
-		for _, name := range others {
-			left[name]++
-		}
-		for _, name := range all {
-			if left[name]--; left[name] < 0 {
-				only = append(only, name)
-			} else {
-				both = append(both, name)
-			}
-		}
-		return only, both
-	}
-	added, kept := rest(now, before)
-	removed, had := rest(before, now)
-	for i, name := range kept {
-		if name != had[i] {
-			return added, removed, fmt.Sprintf("%s stands where current has %s", show(name), show(had[i]))
-		}
-	}
-	return added, removed, ""
 }
 
 // runtime is the row of what has to be installed to load the model.

@@ -240,13 +240,17 @@ func (p *Policy) explain(s *training.Summary, name string, err error) *fault {
 }
 
 // list joins the first few texts, and counts the others.
-func list(texts []string) string {
+func list(texts []string) string { return some(texts, len(texts)) }
+
+// some is list for texts that are the first of count.
+func some(texts []string, count int) string {
 	var shown []string
 	for _, s := range texts[:min(len(texts), maxListed)] {
 		shown = append(shown, show(s))
 	}
-	if more := len(texts) - len(shown); more > 0 {
-		shown[len(shown)-1] += fmt.Sprintf(" and %d more", more)
+	text := strings.Join(shown, ", ")
+	if more := count - len(shown); more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
 	}
-	return strings.Join(shown, ", ")
+	return text
 }
