@@ -155,6 +155,6 @@ func FileFacts(ctx context.Context, in Input, o PackOptions) (*Facts, error) {
 	}
 	f := p.Facts()
 	// These are about the whole of an artifact.
-	f.Digest, f.Info.Content = "", ""
+	f.Digest, f.Info.Content, f.Path = "", "", ""
 	return f, nil
 }

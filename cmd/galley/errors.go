@@ -86,13 +86,13 @@ func exitCode(err error) int {
 	case as[*interruptedError](err):
 		return exitInterrupted
 	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err),
-		as[*claimError](err), as[*mainError](err), as[*fitError](err):
+		as[*claimError](err), as[*mainError](err), as[*fitError](err), as[*differsError](err):
 		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
 		as[*project.NoModelError](err), as[*project.SeveralModelsError](err),
 		as[*training.AmbiguousError](err), as[*oci.UnknownNameError](err), as[*oci.FilterError](err), as[*oci.UnknownFileError](err),
-		as[*image.CollisionError](err), errors.Is(err, image.ErrNoPlatform), errors.Is(err, manifest.ErrReserved):
+		as[*image.CollisionError](err), as[*image.SeveralModelsError](err), errors.Is(err, image.ErrNoPlatform), errors.Is(err, manifest.ErrReserved):
 		return exitUsage
 	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrForbidden):
 		return exitDenied
@@ -150,6 +150,13 @@ var hintTable = []func(error) []string{
 		return []string{"move the classes into a module of the app's, and train again", "--allow-mismatch=runtime, if the app defines them in its own __main__"}
 	}),
 	hint((*fitError).hints),
+	hint(func(e *image.SeveralModelsError) []string {
+		var out []string
+		for i, name := range e.Names {
+			out = append(out, fmt.Sprintf("name the model itself: REPOSITORY@%s   # %s", e.Artifacts[i], name))
+		}
+		return out[:min(len(out), 5)]
+	}),
 	hint(func(*image.CollisionError) []string {
 		return []string{"name the models, and each lies below its name: galley bake fraud=REF churn=REF --base …"}
 	}),

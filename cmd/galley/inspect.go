@@ -11,6 +11,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"galley/manifest"
+	"galley/manifest/diff"
+	"galley/manifest/project"
 	"galley/manifest/training"
 	"galley/oci"
 )
@@ -100,6 +102,7 @@ func (a *app) inspect(ctx context.Context, s string, o inspectOptions) error {
 		c.shown = p.ref.WithTag(p.ref.Tag).String()
 	}
 	if a.flags.format == "text" {
+		c.config, _ = loadConfig(".") // one that is broken says nothing
 		c.baseline(ctx, p, o.against)
 	}
 	return a.show(c.json(), c.text())
@@ -161,6 +164,7 @@ type card struct {
 
 	against string // what the metrics are compared with
 	base    []training.Metric
+	config  *project.Config // says which way they improve; nil: their names do
 }
 
 // baseline reads the metrics to compare with. That there are none is fine.
@@ -206,10 +210,7 @@ func (c *card) text() string {
 // facts are the rows above the files; what is unknown has none.
 func (c *card) facts() [][]string {
 	i := c.info
-	commit := i.Revision
-	if len(commit) > 12 && !strings.HasSuffix(commit, "-dirty") {
-		commit = commit[:12]
-	}
+	commit := shortCommit(i.Revision)
 	if i.Source != "" && commit != "" {
 		commit += " of " + i.Source
 	}
@@ -247,7 +248,8 @@ func (c *card) files() [][]string {
 func (c *card) metrics() [][]string {
 	var rows [][]string
 	for _, m := range c.info.Metrics {
-		rows = append(rows, []string{printable(m.Path), m.String(), c.change(m)})
+		by, mark := c.change(m)
+		rows = append(rows, []string{printable(m.Path), m.String(), by, mark})
 	}
 	if c.info.Omitted > 0 {
 		rows = append(rows, []string{fmt.Sprintf("and %d more in the summary", c.info.Omitted)})
@@ -255,18 +257,25 @@ func (c *card) metrics() [][]string {
 	return rows
 }
 
-// change is the difference to the baseline, where both have the number.
-func (c *card) change(m training.Metric) string {
+// change is the difference to the baseline and what it means, where both have the
+// number.
+func (c *card) change(m training.Metric) (by, mark string) {
 	for _, b := range c.base {
-		if b.Path != m.Path || m.IsBool || b.IsBool {
-			continue
+		if b.Path == m.Path && !m.IsBool && !b.IsBool {
+			return changeText(m.Value-b.Value, diff.Judge(b, m, c.config.Better(m.Path)))
 		}
-		if d := m.Value - b.Value; d != 0 {
-			return fmt.Sprintf("%+.4g", d)
-		}
-		return "="
 	}
-	return ""
+	return "", ""
+}
+
+// shortCommit is a commit as people read it.
+func shortCommit(revision string) string {
+	hash, dirty := strings.CutSuffix(revision, "-dirty")
+	hash = hash[:min(12, len(hash))]
+	if dirty {
+		hash += "-dirty"
+	}
+	return hash
 }
 
 // stepsText shows a pipeline's steps.

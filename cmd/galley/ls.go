@@ -105,7 +105,7 @@ func (a *app) list(ctx context.Context, s string, o listOptions) error {
 		return err
 	}
 	l.versions = versions
-	l.dim = isTerminal(a.out) && a.env("NO_COLOR") == ""
+	l.dim = a.colour()
 	return a.show(l.json(), l.text())
 }
 

@@ -4,17 +4,22 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
 	"unicode"
 )
 
+// colour reports whether the answer may be coloured
+// (https://no-color.org).
+func (a *app) colour() bool { return isTerminal(a.out) && a.env("NO_COLOR") == "" }
+
 // show prints the answer: text as it is, or v as JSON or through a template,
 // whose fields are those of the JSON.
 func (a *app) show(v any, text string) error {
 	kind, tmpl, _ := strings.Cut(a.flags.format, "=")
-	if kind == "" || kind == "text" {
+	if kind != "json" && kind != "go-template" {
 		_, err := fmt.Fprint(a.out, text)
 		return err
 	}
@@ -53,17 +58,18 @@ func parseTemplate(text string) (*template.Template, error) {
 }
 
 // checkFormat fails on a --format that show could not serve, before anything is
-// done.
-func (a *app) checkFormat() error {
+// done. The others are those that the command serves itself.
+func (a *app) checkFormat(others ...string) error {
 	kind, tmpl, isTemplate := strings.Cut(a.flags.format, "=")
 	switch {
 	case kind == "go-template" && isTemplate:
 		_, err := parseTemplate(tmpl)
 		return err
-	case !isTemplate && (kind == "text" || kind == "json"):
+	case !isTemplate && (kind == "text" || kind == "json" || slices.Contains(others, kind)):
 		return nil
 	}
-	return &usageError{msg: fmt.Sprintf("--format %q: want text, json or go-template=TEMPLATE", a.flags.format)}
+	known := append([]string{"text", "json"}, others...)
+	return &usageError{msg: fmt.Sprintf("--format %q: want %s or go-template=TEMPLATE", a.flags.format, strings.Join(known, ", "))}
 }
 
 // bytesText is a size as people read it, in decimal units as registries do.

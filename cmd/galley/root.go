@@ -65,7 +65,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	if cause := context.Cause(ctx); cause != nil {
 		err = &interruptedError{cause}
 	}
-	a.showError(err)
+	if !as[*differsError](err) { // which has been said
+		a.showError(err)
+	}
 	return exitCode(err)
 }
 
@@ -110,7 +112,7 @@ In a project, without a flag:
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []*cobra.Command{
 		a.initCmd(), a.pushCmd(), a.pullCmd(), a.catCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(), a.serveCmd(),
-		a.inspectCmd(), a.scanCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.bakeCmd(), a.manCmd(), a.versionCmd(),
+		a.inspectCmd(), a.scanCmd(), a.diffCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.bakeCmd(), a.manCmd(), a.versionCmd(),
 	} {
 		root.AddCommand(c)
 	}

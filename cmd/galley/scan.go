@@ -75,8 +75,8 @@ type scannedFile struct {
 }
 
 func (a *app) scan(ctx context.Context, args []string, o scanOptions) error {
-	if err := a.checkFormat(); err != nil && a.flags.format != "sarif" {
-		return &usageError{msg: fmt.Sprintf("--format %q: want text, json, sarif or go-template=TEMPLATE", a.flags.format)}
+	if err := a.checkFormat("sarif"); err != nil {
+		return err
 	}
 	config, err := loadConfig(".")
 	if err != nil {

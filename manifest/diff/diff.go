@@ -49,7 +49,8 @@ type Diff struct {
 	// Model is about the bytes of the model's file alone.
 	Model Result `json:"model"`
 
-	Metrics        []Metric `json:"metrics"` // equal ones too
+	Metrics        []Metric `json:"metrics"`        // equal ones too
+	MetricsChanged int      `json:"metricsChanged"` // those omitted among them
 	MetricsOmitted int      `json:"metricsOmitted,omitempty"`
 	Features       Features `json:"features"`
 	// Params are those that differ; they are unknown where the model of a side
@@ -97,8 +98,7 @@ func Compare(a, b *manifest.Facts, o Options) *Diff {
 	if a.FileDigest != "" && b.FileDigest != "" {
 		d.Model = result(a.FileDigest == b.FileDigest)
 	}
-	metrics := Unknown
-	d.Metrics, d.MetricsOmitted, metrics = compareMetrics(a, b, o)
+	metrics := d.compareMetrics(a, b, o)
 	switch {
 	case d.Model == Same:
 		d.ParamsKnown = true

@@ -361,6 +361,7 @@ func TestJSON(t *testing.T) {
    "verdict": "unknown"
   }
  ],
+ "metricsChanged": 2,
  "features": {
   "result": "differs",
   "old": 2,

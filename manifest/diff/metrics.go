@@ -51,15 +51,14 @@ func Judge(old, new training.Metric, way training.Direction) Verdict {
 
 // compareMetrics compares the metrics of both sides: aliases first, scores on
 // the training data last, and else in the newer one's order.
-func compareMetrics(a, b *manifest.Facts, o Options) (list []Metric, omitted int, r Result) {
+func (d *Diff) compareMetrics(a, b *manifest.Facts, o Options) Result {
 	x, y := newScores(a), newScores(b)
-	list = []Metric{}
-	if x == nil || y == nil {
-		return list, 0, Unknown
+	d.Metrics = []Metric{}
+	if x == nil || y == nil || len(x.all)+len(y.all) == 0 {
+		return Unknown
 	}
-	r = Same
 	seen := map[string]bool{}
-	var last []Metric
+	var list, last []Metric
 	add := func(name, path string) {
 		if seen[path] {
 			return
@@ -70,7 +69,7 @@ func compareMetrics(a, b *manifest.Facts, o Options) (list []Metric, omitted int
 		case !known:
 			return
 		case m.Verdict != Equal:
-			r = Differs
+			d.MetricsChanged++
 		}
 		if name == "" && (training.Metric{Path: path}).OnTraining() {
 			last = append(last, m)
@@ -86,12 +85,10 @@ func compareMetrics(a, b *manifest.Facts, o Options) (list []Metric, omitted int
 			add("", m.Path)
 		}
 	}
-	if len(x.all)+len(y.all) == 0 {
-		r = Unknown
-	}
 	list = append(list, last...)
 	n := min(len(list), maxListed)
-	return list[:n], len(list) - n, r
+	d.Metrics, d.MetricsOmitted = append(d.Metrics, list[:n]...), len(list)-n
+	return result(d.MetricsChanged == 0)
 }
 
 // compareMetric compares one metric; known is false where no side has it.
