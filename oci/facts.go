@@ -43,6 +43,7 @@ type Subject struct {
 	// Root is what the reference names: the model's manifest, or the image's, or
 	// an index of images.
 	Root v1.Descriptor
+	Doc  []byte // that manifest
 	// IsImage reports whether that is an image. What is told of its model is what
 	// the image tells, unless it was packed anew by another tool: then it has
 	// only labels, and the artifact is asked where the target has it.
@@ -78,9 +79,18 @@ func FindFacts(ctx context.Context, t Target, reference string, o FactsOptions) 
 	if err != nil {
 		return nil, err
 	}
-	src := &memo{t, root, doc}
-	s := &Subject{Root: root, Model: root.Digest, src: src, walk: walkArtifact}
-	a, err := manifest.Read(ctx, src, root)
+	s, err := SubjectOf(ctx, t, root, doc)
+	if err != nil || o.ManifestOnly {
+		return s, err
+	}
+	return s, s.Read(ctx, o)
+}
+
+// SubjectOf is [FindFacts] of the manifest doc, which is at hand; files are read
+// by [Subject.Read].
+func SubjectOf(ctx context.Context, t Target, root v1.Descriptor, doc []byte) (*Subject, error) {
+	s := &Subject{Root: root, Doc: doc, Model: root.Digest, src: &memo{t, root, doc}, walk: walkArtifact}
+	a, err := manifest.Read(ctx, s.src, root)
 	if _, other := errors.AsType[*manifest.NotArtifactError](err); other {
 		a, err = s.findCarried(ctx, t)
 	}
@@ -88,10 +98,7 @@ func FindFacts(ctx context.Context, t Target, reference string, o FactsOptions) 
 		return nil, err
 	}
 	s.Facts, s.layers = a.Facts(), a.Layers
-	if o.ManifestOnly {
-		return s, nil
-	}
-	return s, s.Read(ctx, o)
+	return s, nil
 }
 
 // findCarried finds the model in an image.

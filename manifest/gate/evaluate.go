@@ -21,6 +21,7 @@ func (p *Policy) evaluate(e Expression, candidate, current *manifest.Facts) Resu
 	values := make(map[formula.Name]any)
 	var columns [2][]string
 	var faults []string
+	first := 0 // of them for want of a current
 	for _, name := range e.parsed.Names() {
 		facts, side := candidate, 0
 		if name.Scope == Current {
@@ -30,6 +31,7 @@ func (p *Policy) evaluate(e Expression, candidate, current *manifest.Facts) Resu
 		if facts == nil {
 			columns[side] = append(columns[side], name.Path+" missing")
 			faults = append(faults, who+": nothing to compare with, the stage has no model")
+			first++
 			continue
 		}
 		v, err := p.lookup(facts, name.Path)
@@ -46,6 +48,7 @@ func (p *Policy) evaluate(e Expression, candidate, current *manifest.Facts) Resu
 	value, bound := held(e.parsed, values)
 	r.Bound = oneLine(bound)
 	if len(faults) > 0 {
+		r.First = first == len(faults)
 		slices.Sort(faults)
 		r.Why = oneLine(strings.Join(slices.Compact(faults), "; "))
 		r.Hints = compact(r.Hints)

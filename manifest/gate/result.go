@@ -15,6 +15,9 @@ type Result struct {
 	Verdict   Verdict  `json:"verdict"`
 	Why       string   `json:"why,omitempty"`   // it has another verdict than pass, or passes without a look
 	Hints     []string `json:"hints,omitempty"` // lines for galley.yaml that would help, each an alternative
+	// First says that it fails for want of a current alone: the stage has no
+	// model yet.
+	First bool `json:"-"`
 }
 
 // Verdict is whether a gate lets the candidate pass.

@@ -1,0 +1,402 @@
+package promote
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	mrand "math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/errdef"
+
+	"galley/oci"
+)
+
+const (
+	// staleAfter is how old an intent is that nobody is behind any more.
+	staleAfter = 2 * time.Minute
+	// maxTries is how often a change waits for others before it gives up, and
+	// maxRestarts how often it begins anew since somebody else was faster.
+	maxTries    = 3
+	maxRestarts = 10
+	// firstWait is how long it waits the first time.
+	firstWait = 400 * time.Millisecond
+)
+
+// Intent is the announcement of a change.
+type Intent struct {
+	Tag    string
+	Number int // of the event to come
+	Age    time.Duration
+	// To is what the change would move the stage to, and Actor who says so, as
+	// far as the intent tells.
+	To    digest.Digest
+	Actor string
+}
+
+// The annotations of an intent.
+const (
+	intentTo    = "ml.galley.intent.to"
+	intentActor = "ml.galley.intent.actor"
+	intentNonce = "ml.galley.intent.nonce"
+)
+
+// ConflictError says that somebody else changed the stage, or is about to.
+type ConflictError struct {
+	Stage string
+	Other *Intent       // who is at work; nil: it is done
+	Have  digest.Digest // what the tag names, or the other's event
+	Event string        // the tag of the event of ours that counts for nothing; usually empty
+}
+
+func (e *ConflictError) Error() string {
+	if e.Other == nil {
+		return fmt.Sprintf("somebody else moved %s to %s meanwhile", e.Stage, e.Have)
+	}
+	s := fmt.Sprintf("somebody else announced a change of %s %s ago", e.Stage, e.Other.Age.Round(time.Second))
+	if e.Other.To != "" {
+		s += ", to " + e.Other.To.String()
+	}
+	if e.Other.Actor != "" {
+		s += fmt.Sprintf(" (%.100q)", e.Other.Actor)
+	}
+	return s
+}
+
+// liveIntents are those that somebody may still act on: younger than two
+// minutes and not withdrawn.
+func (s *Stage) liveIntents(tags []string) []Intent {
+	var live []Intent
+	for _, tag := range tags {
+		n, at, rest, ok := parseTag(s.Name, intentKind, tag)
+		if !ok || strings.HasSuffix(rest, doneSuffix) || slices.Contains(tags, tag+doneSuffix) {
+			continue
+		}
+		if age := s.Record.Now().Sub(at); age < s.stale() {
+			live = append(live, Intent{Tag: tag, Number: n, Age: max(0, age)})
+		}
+	}
+	return live
+}
+
+func (s *Stage) stale() time.Duration {
+	if s.Stale != 0 {
+		return s.Stale
+	}
+	return staleAfter
+}
+
+// busy returns the intent that keeps everybody else from acting on the state, or
+// nil: one for the next event, or one whose event is there and the tag not yet
+// moved.
+func (st *State) busy(ours string) *Intent {
+	settled := st.Settled()
+	for i := range st.intents {
+		other := &st.intents[i]
+		if other.Tag != ours && (other.Number > st.Number() || !settled && other.Number == st.Number()) {
+			return other
+		}
+	}
+	return nil
+}
+
+// inTheWay is busy with what the intent tells. An intent that is listed and gone,
+// for some registries keep the tag of a manifest that was deleted, joins the dead:
+// what was listed before that may be out of date, so the caller begins anew.
+func (s *Stage) inTheWay(ctx context.Context, st *State, ours string, dead map[string]bool) (other *Intent, anew bool, err error) {
+	st.intents = slices.DeleteFunc(st.intents, func(i Intent) bool { return dead[i.Tag] })
+	if other = st.busy(ours); other == nil {
+		return nil, false, nil
+	}
+	_, doc, err := s.Record.Get(ctx, other.Tag)
+	if errors.Is(err, oci.ErrNotFound) {
+		dead[other.Tag] = true
+		return nil, true, nil
+	}
+	if err == nil {
+		other.To, other.Actor = readIntent(doc)
+	}
+	return other, false, err
+}
+
+// decision is what to do about a stage in some state.
+type decision struct {
+	event *Event        // to record; nil: nothing
+	about v1.Descriptor // event.To's
+	doc   []byte        // the manifest, if the tag is to move to it
+}
+
+// act changes the stage as decide says for the state it finds, which it may do
+// several times, and returns the event. decide may leave the event nil: then
+// only a change that was interrupted is completed. Any error but a
+// [*ConflictError] with an Event, and those of the requests that follow it,
+// leaves everything as it was.
+//
+// The order of what is written is the protocol; see the package comment.
+func (s *Stage) act(ctx context.Context, decide func(context.Context, *State) (decision, error)) (*Event, error) {
+	tries, dead := 0, map[string]bool{}
+	for restarts := 0; ; restarts++ {
+		st, err := s.Read(ctx)
+		if err != nil {
+			return nil, err
+		}
+		other, anew, err := s.inTheWay(ctx, st, "", dead)
+		if err != nil {
+			return nil, err
+		}
+		if anew {
+			continue
+		}
+		if other != nil {
+			if err := s.waitFor(ctx, &tries, *other); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		d, err := decide(ctx, st)
+		if err != nil {
+			return nil, err
+		}
+		if d.event == nil && !st.Pending() {
+			return nil, nil
+		}
+		a := &attempt{Stage: s, st: st, decision: d, number: st.Number() + 1, dead: dead}
+		var done bool
+		other, done, err = a.run(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case done:
+			return d.event, nil
+		case other != nil:
+			if err := s.waitFor(ctx, &tries, *other); err != nil {
+				return nil, err
+			}
+		case restarts == maxRestarts:
+			return nil, &ConflictError{Stage: s.Name, Have: st.At.Digest}
+		}
+	}
+}
+
+// waitFor waits until another's change is done, or says that it takes too long.
+func (s *Stage) waitFor(ctx context.Context, tries *int, other Intent) error {
+	if *tries == maxTries {
+		return &ConflictError{Stage: s.Name, Other: &other, Have: other.To}
+	}
+	wait := s.Wait
+	if wait == nil {
+		wait = func(n int, _ Intent) time.Duration { return firstWait<<n + mrand.N(firstWait<<n) }
+	}
+	timer := time.NewTimer(wait(*tries, other))
+	defer timer.Stop()
+	*tries++
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// readIntent reads what an intent tells of its change.
+func readIntent(doc []byte) (to digest.Digest, actor string) {
+	var i v1.Index
+	if json.Unmarshal(doc, &i) != nil {
+		return "", ""
+	}
+	if to = digest.Digest(i.Annotations[intentTo]); to.Validate() != nil {
+		to = ""
+	}
+	return to, i.Annotations[intentActor]
+}
+
+// attempt is one try to change a stage.
+type attempt struct {
+	*Stage
+	st *State
+	decision
+	number int
+	dead   map[string]bool // intents that are listed and gone
+
+	intent v1.Descriptor
+	tag    string // of the intent
+	began  time.Time
+}
+
+// run tries. It reports whether it is done; if not, it left nothing behind, and
+// other is who was in the way, or nil if there is a new state.
+func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error) {
+	if err := a.announce(ctx); err != nil {
+		return nil, false, err
+	}
+	defer func() {
+		// Also after an interrupt, so that nobody waits for us in vain.
+		tidy, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+		defer cancel()
+		a.withdraw(tidy, done)
+	}()
+	tags, err := a.Record.AllTags(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	now := &State{Last: a.st.Last, At: a.st.At, events: a.eventTags(tags), intents: a.liveIntents(tags)}
+	if now.Number() != a.st.Number() {
+		return nil, false, nil
+	}
+	if other, anew, err := a.inTheWay(ctx, now, a.tag, a.dead); err != nil || anew || other != nil {
+		return other, false, err
+	}
+	if a.st.Pending() {
+		if err := a.repair(ctx); err != nil {
+			return nil, false, err
+		}
+	}
+	if a.event == nil {
+		return nil, true, nil
+	}
+	if err := a.record(ctx); err != nil {
+		return nil, false, err
+	}
+	if a.doc != nil && a.st.At.Digest != a.about.Digest {
+		if err := a.move(ctx, a.about, a.doc); err != nil {
+			return nil, false, err
+		}
+	}
+	return nil, true, nil
+}
+
+// announce puts the intent, an empty index that is like no other.
+func (a *attempt) announce(ctx context.Context) error {
+	at := a.Record.Now()
+	a.tag = tagOf(a.Name, intentKind, a.number, at, strings.ToLower(rand.Text()[:10]))
+	annotations := map[string]string{intentNonce: rand.Text()}
+	if a.event != nil {
+		annotations[intentTo], annotations[intentActor] = a.event.To.String(), a.event.Actor
+	}
+	a.began = time.Now()
+	var err error
+	a.intent, err = a.Record.PutIndex(ctx, v1.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
+		Manifests: []v1.Descriptor{}, Annotations: annotations,
+	}, a.tag)
+	return err
+}
+
+// withdraw removes the intent. Where nothing can be deleted it is marked, unless
+// the change is done: then its number is spent. What cannot be written either
+// ends by itself in two minutes.
+func (a *attempt) withdraw(ctx context.Context, done bool) {
+	if err := a.Record.Drop(ctx, a.intent, a.tag); errors.Is(err, errdef.ErrUnsupported) && !done {
+		a.Record.PutIndex(ctx, v1.Index{
+			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
+			Manifests: []v1.Descriptor{}, Annotations: map[string]string{intentNonce: rand.Text()},
+		}, a.tag+doneSuffix)
+	}
+}
+
+// repair moves the tag to what the newest event says.
+func (a *attempt) repair(ctx context.Context) error {
+	d, doc, err := a.Tags.Get(ctx, a.st.Last.To.String())
+	if err != nil {
+		return err
+	}
+	if err := a.move(ctx, d, doc); err != nil {
+		return err
+	}
+	a.st.At, a.st.Doc = d, doc
+	return nil
+}
+
+// record writes the event. Of two events with one number the first counts, in
+// the order of their tags.
+func (a *attempt) record(ctx context.Context) error {
+	e := a.event
+	e.Stage, e.Number = a.Name, a.number
+	if e.Action == Promoted || e.Action == RolledBack {
+		e.From = a.st.At.Digest
+	}
+	now := a.Record.Now()
+	if e.Time.IsZero() {
+		e.Time = now
+	} else {
+		e.Recorded = now
+	}
+	if a.st.Last != nil {
+		e.Previous = a.st.Last.Digest
+	}
+	m, layer, err := e.pack(a.Repository, a.about)
+	if err != nil {
+		return err
+	}
+	d, doc, err := oci.Marshal(m)
+	if err != nil {
+		return err
+	}
+	e.Digest, e.Tag = d.Digest, tagOf(a.Name, eventKind, a.number, now, d.Digest.Encoded()[:shortDigest])
+	if err := a.Record.Put(ctx, m, d, doc, layer, e.Tag); err != nil {
+		return err
+	}
+	tags, err := a.Record.AllTags(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tag := range a.eventTags(tags) {
+		n := numberOf(tag)
+		if n == a.number && tag < e.Tag || n > a.number {
+			return a.lost(ctx, tag)
+		}
+	}
+	return nil
+}
+
+// lost says that another's event counts and ours does not.
+func (a *attempt) lost(ctx context.Context, tag string) error {
+	c := &ConflictError{Stage: a.Name, Event: a.event.Tag}
+	if d, doc, err := a.Record.Get(ctx, tag); err == nil {
+		if other, err := parseEvent(a.Name, tag, d, doc); err == nil {
+			c.Have = other.To
+		}
+	}
+	return c
+}
+
+// move puts the tag and reads it back.
+func (a *attempt) move(ctx context.Context, d v1.Descriptor, doc []byte) error {
+	if time.Since(a.began) > a.stale()/2 {
+		// Others may take us for dead soon.
+		return &ConflictError{Stage: a.Name, Have: a.st.At.Digest, Event: eventTagOf(a.event)}
+	}
+	if err := a.Tags.PutDoc(ctx, d, doc, a.Name); err != nil {
+		return err
+	}
+	have, err := a.Tags.Resolve(ctx, a.Name)
+	if err != nil {
+		return err
+	}
+	if have.Digest == d.Digest {
+		return nil
+	}
+	// Once the tag had moved the next one was free to go on.
+	tags, err := a.Record.AllTags(ctx)
+	if err != nil {
+		return err
+	}
+	if events := a.eventTags(tags); len(events) > 0 && numberOf(events[len(events)-1]) > a.number {
+		return nil
+	}
+	return &ConflictError{Stage: a.Name, Have: have.Digest}
+}
+
+func eventTagOf(e *Event) string {
+	if e == nil {
+		return ""
+	}
+	return e.Tag
+}

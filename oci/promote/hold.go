@@ -1,0 +1,38 @@
+package promote
+
+import "context"
+
+// Hold makes promotions of the stage refuse, or with unhold lets them go on. It
+// reports whether there was anything to do.
+func (s *Stage) Hold(ctx context.Context, hold bool, claim Claim) (*Event, error) {
+	return s.act(ctx, func(_ context.Context, st *State) (decision, error) {
+		switch {
+		case st.Fault != nil:
+			return decision{}, &BrokenError{s.Name, st.Fault}
+		case st.Last == nil && st.At.Digest == "":
+			return decision{}, s.Unknown(st)
+		case st.Held() == hold:
+			return decision{}, nil
+		}
+		e := &Event{Action: Held, To: st.At.Digest, Model: st.At.Digest, Hold: hold,
+			Actor: clip(claim.Actor), Run: clip(claim.Run), Reason: clip(claim.Reason), Tool: claim.Tool}
+		if !hold {
+			e.Action = Unheld
+		}
+		about := st.At
+		if l := st.Last; l != nil {
+			// A tag that was moved outside galley stays so.
+			e.To, e.Model, e.Image, e.Version, e.Was, e.Revision = l.To, l.Model, l.Image, l.Version, l.Version, l.Revision
+			e.Policy, e.Scan = l.Policy, l.Scan
+			if about.Digest != l.To {
+				d, _, err := s.Tags.Get(ctx, l.To.String())
+				if err != nil {
+					return decision{}, err
+				}
+				about = d
+			}
+		}
+		e.From = e.To
+		return decision{event: e, about: about}, nil
+	})
+}

@@ -1,0 +1,193 @@
+package promote
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"galley/oci"
+)
+
+// Stage is a tag that only promotion moves, and the record of its moves.
+type Stage struct {
+	// Name is the tag.
+	Name string
+	// Repository is where the tag is, as [oci.Reference.Name] spells it.
+	Repository string
+	// Tags holds the tag; Record holds the events, in the same repository or
+	// another.
+	Tags, Record *oci.Keeper
+
+	// Wait says how long to wait before the n-th time that somebody else was
+	// at work, from 0; nil: about half a second, then twice as long. It is
+	// told whom one waits for.
+	Wait func(n int, other Intent) time.Duration
+	// Stale is how old an intent is that nobody is behind any more; 0: two
+	// minutes. It must be the same for all who use a repository.
+	Stale time.Duration
+}
+
+// legalName is what a stage may be called: a tag with room for what is appended.
+var legalName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`) })
+
+// NameError says that no stage can have that name.
+type NameError struct{ Name string }
+
+func (e *NameError) Error() string {
+	return fmt.Sprintf("stage %.60q: want at most 40 small letters, digits, _ and -", e.Name)
+}
+
+// CheckName returns a [*NameError] if no stage can have that name.
+func CheckName(name string) error {
+	if legalName().MatchString(name) {
+		return nil
+	}
+	return &NameError{name}
+}
+
+// Names returns the stages that have events among the tags, sorted.
+func Names(tags []string) []string {
+	var names []string
+	for _, tag := range tags {
+		if name, ok := stageOf(tag); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+var eventTag = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,39})\.h-[0-9]{6,}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$`)
+})
+
+// stageOf is the stage that an event's tag belongs to.
+func stageOf(tag string) (string, bool) {
+	m := eventTag().FindStringSubmatch(tag)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
+}
+
+// State is a stage at a moment.
+type State struct {
+	// At is what the tag names; the zero descriptor if it is not there. Doc is
+	// that manifest.
+	At  v1.Descriptor
+	Doc []byte
+	// Last is the newest event; nil if there is none.
+	Last *Event
+	// Fault says why the newest event cannot be read; nil if it can.
+	Fault error
+	// Tags are all of the repository that keeps the record.
+	Tags []string
+
+	events  []string // tags, oldest first
+	intents []Intent // of others, that may still be acted on
+}
+
+// Number is that of the newest event; 0 if there is none.
+func (s *State) Number() int {
+	if len(s.events) == 0 {
+		return 0
+	}
+	return numberOf(s.events[len(s.events)-1])
+}
+
+// Held reports whether a hold stands.
+func (s *State) Held() bool { return s.Last != nil && s.Last.Hold }
+
+// Pending reports whether the newest event was recorded and the tag not moved:
+// the event is the truth, and the next promotion moves it.
+func (s *State) Pending() bool {
+	return s.Last != nil && s.At.Digest != s.Last.To && s.At.Digest == s.Last.From
+}
+
+// Outside reports whether somebody moved the tag, or removed it, and not by
+// galley.
+func (s *State) Outside() bool {
+	return s.Last != nil && s.At.Digest != s.Last.To && s.At.Digest != s.Last.From
+}
+
+// Settled reports whether the tag is what the newest event says.
+func (s *State) Settled() bool { return s.Last == nil || s.At.Digest == s.Last.To }
+
+// Read looks at the stage: three requests, and one more for each time that it
+// changed meanwhile or is not settled.
+func (s *Stage) Read(ctx context.Context) (*State, error) {
+	tags, err := s.Record.AllTags(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.read(ctx, tags)
+}
+
+// read is Read with the record's tags at hand.
+func (s *Stage) read(ctx context.Context, tags []string) (*State, error) {
+	for {
+		st, err := s.look(ctx, tags)
+		if err != nil || st.Settled() {
+			return st, err
+		}
+		// Tag and event were not read at once: is it the same event still?
+		if tags, err = s.Record.AllTags(ctx); err != nil {
+			return nil, err
+		}
+		if events := s.eventTags(tags); slices.Equal(events, st.events) {
+			return st, nil
+		}
+	}
+}
+
+// look is read, once.
+func (s *Stage) look(ctx context.Context, tags []string) (*State, error) {
+	st := &State{Tags: tags, events: s.eventTags(tags)}
+	st.intents = s.liveIntents(tags)
+	if n := len(st.events); n > 0 {
+		// Of two with one number the first counts; see [Stage.act].
+		last := st.events[n-1]
+		for n > 1 && numberOf(st.events[n-2]) == numberOf(last) {
+			n--
+			last = st.events[n-1]
+		}
+		d, doc, err := s.Record.Get(ctx, last)
+		if err == nil {
+			st.Last, st.Fault = parseEvent(s.Name, last, d, doc)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	if st.At, st.Doc, err = s.Tags.Get(ctx, s.Name); errors.Is(err, oci.ErrNotFound) {
+		st.At, err = v1.Descriptor{}, nil
+	}
+	return st, err
+}
+
+// eventTags are those of the stage's events, oldest first.
+func (s *Stage) eventTags(tags []string) []string {
+	var events []string
+	for _, tag := range tags {
+		if _, _, rest, ok := parseTag(s.Name, eventKind, tag); ok && len(rest) == shortDigest {
+			events = append(events, tag)
+		}
+	}
+	slices.SortFunc(events, func(a, b string) int { return cmp.Or(cmp.Compare(numberOf(a), numberOf(b)), cmp.Compare(a, b)) })
+	return slices.Compact(events)
+}
+
+// numberOf is the number in a record's tag.
+func numberOf(tag string) int {
+	name, _ := stageOf(tag)
+	n, _, _, _ := parseTag(name, eventKind, tag)
+	return n
+}
