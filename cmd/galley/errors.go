@@ -9,10 +9,12 @@ import (
 	"strings"
 
 	"galley/manifest"
+	"galley/manifest/gate"
 	"galley/manifest/project"
 	"galley/manifest/training"
 	"galley/oci"
 	"galley/oci/image"
+	"galley/oci/promote"
 )
 
 // The exit codes; exitCodes tells people what they mean.
@@ -86,19 +88,23 @@ func exitCode(err error) int {
 	case as[*interruptedError](err):
 		return exitInterrupted
 	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err),
-		as[*claimError](err), as[*mainError](err), as[*fitError](err), as[*differsError](err):
+		as[*claimError](err), as[*mainError](err), as[*fitError](err),
+		as[*promote.RefusedError](err), as[*promote.HeldError](err), as[*promote.PolicyError](err), as[*promote.NoWayBackError](err),
+		as[*promote.GoneError](err), as[*promote.BrokenError](err), as[*brokenHistory](err), as[*differsError](err):
 		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),
 		as[*project.NoModelError](err), as[*project.SeveralModelsError](err),
 		as[*training.AmbiguousError](err), as[*oci.UnknownNameError](err), as[*oci.FilterError](err), as[*oci.UnknownFileError](err),
-		as[*image.CollisionError](err), as[*image.SeveralModelsError](err), errors.Is(err, image.ErrNoPlatform), errors.Is(err, manifest.ErrReserved):
+		as[*image.CollisionError](err), as[*image.SeveralModelsError](err), errors.Is(err, image.ErrNoPlatform), errors.Is(err, manifest.ErrReserved),
+		as[*promote.NameError](err), as[*promote.TimeError](err), as[*gate.ExpressionError](err):
 		return exitUsage
 	case errors.Is(err, oci.ErrUnauthorized), errors.Is(err, oci.ErrForbidden):
 		return exitDenied
 	case as[*oci.SharedError](err), as[*oci.StageError](err):
 		return exitNo
-	case as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
+	case as[*promote.MovedError](err), as[*promote.ConflictError](err),
+		as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
 		return exitConflict
 	}
 	return exitFailed
@@ -164,6 +170,7 @@ var hintTable = []func(error) []string{
 		return []string{"--dest DIRECTORY puts the model elsewhere, --no-look into /models alone"}
 	}),
 	hint(baseHint),
+	stageHints,
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
 	hint(func(e *oci.StageError) []string {

@@ -112,7 +112,8 @@ In a project, without a flag:
 	root.SetCompletionCommandGroupID(groupOther)
 	for _, c := range []*cobra.Command{
 		a.initCmd(), a.pushCmd(), a.pullCmd(), a.catCmd(), a.copyCmd(), a.tagCmd(), a.resolveCmd(), a.loginCmd(), a.logoutCmd(), a.serveCmd(),
-		a.inspectCmd(), a.scanCmd(), a.diffCmd(), a.listCmd(), a.verifyCmd(), a.rmCmd(), a.bakeCmd(), a.manCmd(), a.versionCmd(),
+		a.inspectCmd(), a.scanCmd(), a.diffCmd(), a.listCmd(), a.verifyCmd(), a.historyCmd(), a.statusCmd(), a.rmCmd(), a.bakeCmd(),
+		a.promoteCmd(), a.rollbackCmd(), a.holdCmd(), a.unholdCmd(), a.manCmd(), a.versionCmd(),
 	} {
 		root.AddCommand(c)
 	}
