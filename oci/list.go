@@ -1,10 +1,12 @@
 package oci
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,12 +20,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"galley/manifest"
+	"galley/oci/image"
 )
 
 // ListOptions say what [List] shows.
 type ListOptions struct {
 	// All lists the tags that record promotions too.
 	All bool
+	// Stages are tags that are stages, besides those that have events.
+	Stages []string
 	// Rules tell which of an artifact's tags are versions and come first.
 	Rules TagRules
 	// Cache keeps manifests for the next time; nil: nothing does.
@@ -35,25 +40,44 @@ type ListOptions struct {
 
 // Version is one artifact of a repository, with all the tags that name it.
 type Version struct {
-	Tags   []string // versions first, tags made of the content last
+	Tags   []string // versions first, tags made of the content late, those that record promotions last
 	Digest digest.Digest
+	// Stages are those of the tags that only promotion moves.
+	Stages []string
 	manifest.Info
 	Size int64 // of the model files in bytes; -1: unknown
+	// Baked are the models in an image that galley baked; of a single one the
+	// image tells the rest.
+	Baked []BakedModel
 	// Err says why there is no more to tell: a [*manifest.NotArtifactError]
 	// for images and the like, or what is wrong with the manifest.
 	Err error
 }
 
+// BakedModel is a model in an image.
+type BakedModel struct {
+	Name     string        // "" where it is the only one
+	Artifact digest.Digest // of the model
+}
+
 // List returns the versions in a repository, the one trained last first, from
 // the manifests alone: one request a tag for its digest, and one for each
-// manifest that is not in the cache. Whatever is in the repository has its
+// manifest that is not in the cache, and of an index one more for its first
+// image. Whatever is in the repository has its
 // place in the list; only what cannot be read is an error. A tag that goes away
 // meanwhile is left out.
 func List(ctx context.Context, t Target, o ListOptions) ([]Version, error) {
-	tags, err := listTags(ctx, t, o.All)
+	tags, err := allTags(ctx, t)
 	if err != nil {
 		return nil, err
 	}
+	stages := stagesIn(tags)
+	for _, s := range o.Stages {
+		stages[s] = true
+	}
+	tags = slices.DeleteFunc(tags, func(tag string) bool { return !o.All && historyTag().MatchString(tag) })
+	slices.Sort(tags)
+	tags = slices.Compact(tags)
 	limit := 2 * cmpOr(o.Concurrency, DefaultConcurrency)
 	roots, err := resolveAll(ctx, t, tags, limit)
 	if err != nil {
@@ -67,6 +91,11 @@ func List(ctx context.Context, t Target, o ListOptions) ([]Version, error) {
 	g.SetLimit(limit)
 	for i := range versions {
 		v := &versions[i]
+		for _, tag := range v.Tags {
+			if stages[tag] {
+				v.Stages = append(v.Stages, tag)
+			}
+		}
 		g.Go(func() error { return v.read(ctx, t, roots[v.Tags[0]], o.Cache) })
 	}
 	if err := g.Wait(); err != nil {
@@ -74,15 +103,6 @@ func List(ctx context.Context, t Target, o ListOptions) ([]Version, error) {
 	}
 	o.Cache.trim()
 	return versions, SortVersions(versions, "-trained", nil)
-}
-
-// listTags returns the tags of t, each once, and those that record promotions
-// only if all are wanted.
-func listTags(ctx context.Context, t Target, all bool) ([]string, error) {
-	tags, err := allTags(ctx, t)
-	tags = slices.DeleteFunc(tags, func(tag string) bool { return !all && historyTag().MatchString(tag) })
-	slices.Sort(tags)
-	return slices.Compact(tags), err
 }
 
 // resolveAll looks the tags up, limit at once. Those that are gone have none.
@@ -119,6 +139,8 @@ func groupTags(tags []string, roots map[string]v1.Descriptor, rules TagRules) ([
 			return 0
 		case isContentTag(tag):
 			return 2
+		case historyTag().MatchString(tag):
+			return 3
 		}
 		return 1
 	}
@@ -148,25 +170,74 @@ func groupTags(tags []string, roots map[string]v1.Descriptor, rules TagRules) ([
 // read fills in what the manifest tells.
 func (v *Version) read(ctx context.Context, t Target, d v1.Descriptor, cache *ManifestCache) error {
 	v.Features, v.Size = -1, -1
-	doc, ok := cache.get(d.Digest)
-	if !ok {
-		var err error
-		if doc, err = manifest.ReadBlob(ctx, t, d, "manifest", maxManifest); err != nil {
-			if isMismatch(err) || errors.Is(err, ErrNotFound) {
-				v.Err = cleaned{err}
-				return nil
-			}
-			return err
-		}
-		cache.put(d.Digest, doc)
+	if m := historyTag().FindStringSubmatch(v.Tags[0]); m != nil {
+		what := map[string]string{"h": "an event of ", "i": "an announced change of "}[m[2]]
+		v.Err = &manifest.NotArtifactError{MediaType: d.MediaType, What: what + m[1]}
+		return nil
+	}
+	doc, err := manifest.ReadBlob(ctx, &cached{t, cache}, d, "manifest", maxManifest)
+	if isMismatch(err) || errors.Is(err, ErrNotFound) {
+		v.Err = cleaned{err}
+		return nil
+	}
+	if err != nil {
+		return err
 	}
 	a, err := manifest.Parse(d, doc)
 	if err != nil {
 		v.Err = cleaned{err}
+		if _, other := errors.AsType[*manifest.NotArtifactError](err); other {
+			return v.readImage(ctx, &cached{&memo{t, d, doc}, cache}, d)
+		}
 		return nil
 	}
 	v.Info, v.Size = a.Info(), modelSize(a)
 	return nil
+}
+
+// readImage fills in what an image tells of its models, if it has any.
+func (v *Version) readImage(ctx context.Context, src manifest.Fetcher, d v1.Descriptor) error {
+	c, err := image.FindCarried(ctx, fetchFunc(func(ctx context.Context, m v1.Descriptor) (io.ReadCloser, error) {
+		if strings.Contains(m.MediaType, ".image.config.") || strings.Contains(m.MediaType, ".container.image.") {
+			return nil, ErrNotFound // the config, which is not worth a request here
+		}
+		return src.Fetch(ctx, m)
+	}), d)
+	if err == nil {
+		f := c.Facts()
+		v.Info, v.Size, v.Baked, v.Err = f.Info, f.Size, []BakedModel{{Artifact: c.Root.Digest}}, nil
+		return nil
+	}
+	if several, ok := errors.AsType[*image.SeveralModelsError](err); ok {
+		for i, name := range several.Names {
+			v.Baked = append(v.Baked, BakedModel{name, several.Artifacts[i]})
+		}
+		return nil
+	}
+	_, other := errors.AsType[*manifest.NotArtifactError](err)
+	_, base := errors.AsType[*image.BaseError](err)
+	if other || base || isMismatch(err) || errors.Is(err, manifest.ErrMalformed) || errors.Is(err, manifest.ErrUnsafePath) || errors.Is(err, ErrNotFound) {
+		return nil // an image of something else
+	}
+	return err
+}
+
+// cached reads documents from a cache, and puts there what it fetches.
+type cached struct {
+	src   manifest.Fetcher
+	cache *ManifestCache
+}
+
+func (c *cached) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	doc, ok := c.cache.get(d.Digest)
+	if !ok {
+		var err error
+		if doc, err = manifest.ReadBlob(ctx, c.src, d, "manifest", maxManifest); err != nil {
+			return nil, err
+		}
+		c.cache.put(d.Digest, doc)
+	}
+	return io.NopCloser(bytes.NewReader(doc)), nil
 }
 
 // modelSize is the size of the model files, or -1.

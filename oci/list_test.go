@@ -19,6 +19,7 @@ import (
 
 	"galley/manifest"
 	"galley/oci"
+	"galley/oci/image"
 	"galley/oci/ocitest"
 )
 
@@ -337,4 +338,114 @@ func BenchmarkList(b *testing.B) {
 			list(b, local, oci.ListOptions{})
 		}
 	})
+}
+
+// TestListStages tells which tags only promotion moves: those that are said to be
+// stages, and those with events.
+func TestListStages(t *testing.T) {
+	target, r := newTarget(t)
+	putModel(t, target, "2026-01-02T00:00:00Z", "0.5", "v2", "staging")
+	putModel(t, target, "2026-01-01T00:00:00Z", "0.6", "v1", "production", "candidate")
+	put(t, target, "application/vnd.oci.empty.v1+json", map[string]string{"n": "1"}, "production.h-000001-20260101T000000Z-0123abcd")
+	put(t, target, "application/vnd.oci.empty.v1+json", map[string]string{"n": "2"}, "staging.i-000001-20260101T000000Z-0123abcd")
+	r.Requests()
+
+	stages := func(o oci.ListOptions) (all []string) {
+		for _, v := range list(t, target, o) {
+			all = append(all, v.Tags[0]+":"+strings.Join(v.Stages, ","))
+		}
+		return all
+	}
+	if got, want := stages(oci.ListOptions{}), []string{"v2:", "v1:production"}; !slices.Equal(got, want) {
+		t.Errorf("%q; want %q", got, want)
+	}
+	// Events are neither looked up nor read unless they are asked for.
+	if got := r.Requests(); len(got) != 1+5+2 {
+		t.Errorf("%d requests; want 8:\n%s", len(got), strings.Join(got, "\n"))
+	}
+	if got, want := stages(oci.ListOptions{Stages: []string{"staging", "none"}}), []string{"v2:staging", "v1:production"}; !slices.Equal(got, want) {
+		t.Errorf("%q; want %q", got, want)
+	}
+	r.Requests()
+	all := list(t, target, oci.ListOptions{All: true})
+	if got := r.Requests(); len(all) != 4 || len(got) != 1+7+2 {
+		t.Errorf("%d versions after %d requests; want 4 after 10:\n%s", len(all), len(got), strings.Join(got, "\n"))
+	}
+	for i, want := range []string{"an announced change of staging", "an event of production"} {
+		if not, ok := errors.AsType[*manifest.NotArtifactError](all[2+i].Err); !ok || not.What != want {
+			t.Errorf("%q: %v; want %s", all[2+i].Tags, all[2+i].Err, want)
+		}
+	}
+}
+
+// TestListImages tells images that galley baked from models and from other
+// images.
+func TestListImages(t *testing.T) {
+	target, r := newTarget(t)
+	p := packProject(t, project("hello"), manifest.PackOptions{Trained: "2026-01-02T00:00:00Z"})
+	if _, err := oci.Push(t.Context(), target, p, oci.PushOptions{Tags: []string{"v1"}}); err != nil {
+		t.Fatal(err)
+	}
+	bakeInto(t, target, image.Scratch(), "data", target, map[string]string{"": "v1"}, image.Options{})
+	bakeInto(t, target, openBase(t), "serving", target, map[string]string{"": "v1"}, image.Options{})
+	bakeInto(t, target, image.Scratch(), "two", target, map[string]string{"fraud": "v1", "churn": "v1"}, image.Options{})
+	tinyImage(t, target, "base", "A=1")
+	dir := t.TempDir()
+	for _, fetched := range []int{7, 0} { // five, and the first of two indexes
+		r.Requests()
+		versions := list(t, target, oci.ListOptions{Cache: cacheIn(dir)})
+		got := make(map[string]string)
+		for _, v := range versions {
+			got[v.Tags[0]] = fmt.Sprint(v.Baked, " ", len(v.Metrics), " ", v.Size, " ", v.Err)
+		}
+		d := p.Root.Digest
+		for tag, want := range map[string]string{
+			"v1":      "[] 1 11 <nil>",
+			"data":    fmt.Sprintf("[{ %s}] 1 11 <nil>", d),
+			"serving": fmt.Sprintf("[{ %s}] 1 11 <nil>", d),
+			"two":     fmt.Sprintf("[{churn %s} {fraud %s}] 0 -1 not a model artifact but an index of several (%s)", d, d, v1.MediaTypeImageIndex),
+			"base":    fmt.Sprintf("[] 0 -1 not a model artifact but a container image (%s)", v1.MediaTypeImageConfig),
+		} {
+			if got[tag] != want {
+				t.Errorf("%s: %s; want %s", tag, got[tag], want)
+			}
+		}
+		if n := len(r.Requests()) - 1 - 5; n != fetched {
+			t.Errorf("%d documents fetched; want %d", n, fetched)
+		}
+	}
+}
+
+// TestListOfManyTags lists a thousand tags beside as many events: one request a
+// tag, and none for a manifest that is in the cache.
+func TestListOfManyTags(t *testing.T) {
+	target, r := newTarget(t)
+	for i := range 100 {
+		var tags []string
+		for n := range 10 {
+			tags = append(tags, fmt.Sprintf("v%d.%d", i, n), fmt.Sprintf("production.h-%06d-20260101T000000Z-0123abcd", 1+10*i+n))
+		}
+		putModel(t, target, "2026-01-01T00:00:00Z", fmt.Sprint(i), tags...)
+	}
+	dir := t.TempDir()
+	for _, fetched := range []int{100, 0} {
+		r.Requests()
+		if versions := list(t, target, oci.ListOptions{Cache: cacheIn(dir)}); len(versions) != 100 {
+			t.Errorf("%d versions", len(versions))
+		}
+		lists, heads, gets := 0, 0, 0
+		for _, line := range r.Requests() {
+			switch {
+			case strings.HasSuffix(line, "/tags/list"):
+				lists++
+			case strings.HasPrefix(line, "HEAD "):
+				heads++
+			default:
+				gets++
+			}
+		}
+		if lists > 3 || heads != 1000 || gets != fetched {
+			t.Errorf("%d pages, %d tags, %d manifests; want 1000 and %d", lists, heads, gets, fetched)
+		}
+	}
 }

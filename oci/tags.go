@@ -26,9 +26,21 @@ const DefaultVersions = `^v?[0-9]|^keep-`
 const contentPrefix = "c-"
 
 // historyTag matches the tags that record promotions; only promotion writes them.
+// It tells the stage, and h for an event or i for an intent.
 var historyTag = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^.+\.[hi]-[0-9]+-`)
+	return regexp.MustCompile(`^(.+)\.([hi])-[0-9]+-`)
 })
+
+// stagesIn are the stages that have events among the tags.
+func stagesIn(tags []string) map[string]bool {
+	stages := make(map[string]bool)
+	for _, tag := range tags {
+		if m := historyTag().FindStringSubmatch(tag); m != nil && m[2] == "h" {
+			stages[m[1]] = true
+		}
+	}
+	return stages
+}
 
 // TakenError says that a tag that never moves names something else already.
 type TakenError struct {

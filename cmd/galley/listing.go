@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"galley/manifest"
 	"galley/manifest/project"
 	"galley/manifest/training"
@@ -20,6 +22,7 @@ type listing struct {
 	alias      map[string]string
 	columns    []string
 	versions   []oci.Version
+	named      map[digest.Digest]string // what the artifacts are called, for their images
 	trend      string
 	dim        bool // show what is no model in a fainter colour
 }
@@ -30,6 +33,17 @@ func newListing(repository string, config *project.Config) *listing {
 		l.alias[name] = m.Path
 	}
 	return l
+}
+
+// versionsByDigest are the first tags of all models.
+func versionsByDigest(versions []oci.Version) map[digest.Digest]string {
+	named := make(map[digest.Digest]string, len(versions))
+	for _, v := range versions {
+		if len(v.Baked) == 0 {
+			named[v.Digest] = v.Tags[0]
+		}
+	}
+	return named
 }
 
 func (l *listing) text() string {
@@ -46,11 +60,13 @@ func (l *listing) text() string {
 	}
 	lines := strings.Split(table(rows, ""), "\n")
 	for i, v := range l.versions {
-		if v.Err == nil {
-			continue
+		switch {
+		case len(v.Baked) > 0:
+			lines[i+1] += "  " + l.imageText(v.Baked)
+		case v.Err != nil:
+			lines[i+1] += "  " + whyNoModel(v.Err)
 		}
-		lines[i+1] += "  " + whyNoModel(v.Err)
-		if l.dim {
+		if v.Err != nil && l.dim {
 			lines[i+1] = "\x1b[2m" + lines[i+1] + "\x1b[0m"
 		}
 	}
@@ -58,7 +74,7 @@ func (l *listing) text() string {
 }
 
 func (l *listing) row(v *oci.Version) []string {
-	tags := cell(strings.Join(v.Tags, ", "))
+	tags := cell(tagsText(v))
 	if v.Err != nil {
 		return []string{tags}
 	}
@@ -71,6 +87,35 @@ func (l *listing) row(v *oci.Version) []string {
 		row = append(row, text)
 	}
 	return append(row, bytesText(v.Size))
+}
+
+// tagsText are the tags of a version, stages in brackets behind the others.
+func tagsText(v *oci.Version) string {
+	var tags, stages []string
+	for _, tag := range v.Tags {
+		if slices.Contains(v.Stages, tag) {
+			stages = append(stages, "["+tag+"]")
+		} else {
+			tags = append(tags, tag)
+		}
+	}
+	return strings.Join(append(tags, stages...), ", ")
+}
+
+// imageText says of which models an image is.
+func (l *listing) imageText(baked []oci.BakedModel) string {
+	var models []string
+	for _, m := range baked {
+		text := l.named[m.Artifact]
+		if text == "" {
+			text = "sha256:" + oci.Short(m.Artifact)
+		}
+		if m.Name != "" {
+			text = m.Name + "=" + text
+		}
+		models = append(models, text)
+	}
+	return "image of " + cell(strings.Join(models, ", "))
 }
 
 // whyNoModel is what a line says instead of what the model is.
@@ -126,6 +171,9 @@ func (l *listing) trendLine(versions []oci.Version) string {
 	}
 	var values []float64
 	for i := range versions {
+		if len(versions[i].Baked) > 0 {
+			continue // its model has its own place
+		}
 		if m, ok := l.metric(&versions[i], l.columns[0]); ok && !versions[i].Time().IsZero() && len(values) < maxTrend {
 			values = append(values, m.Value)
 		}
@@ -165,6 +213,7 @@ type listingJSON struct {
 
 type versionJSON struct {
 	Tags     []string       `json:"tags"`
+	Stages   []string       `json:"stages,omitempty"` // those of the tags that only promotion moves
 	Digest   string         `json:"digest"`
 	Name     string         `json:"name,omitempty"`
 	Version  string         `json:"version,omitempty"`
@@ -178,7 +227,14 @@ type versionJSON struct {
 	Features *featuresJSON  `json:"features,omitempty"`
 	Metrics  map[string]any `json:"metrics,omitempty"`
 	Size     *int64         `json:"size,omitempty"`
+	Image    []bakedJSON    `json:"image,omitempty"` // the models in an image that galley baked
 	Error    string         `json:"error,omitempty"` // why it is no model
+}
+
+type bakedJSON struct {
+	Name    string `json:"name,omitempty"`    // where there are several
+	Digest  string `json:"digest"`            // of the model's artifact
+	Version string `json:"version,omitempty"` // its first tag, where it is in the repository
 }
 
 func (l *listing) json() listingJSON {
@@ -186,7 +242,7 @@ func (l *listing) json() listingJSON {
 	for i := range l.versions {
 		v := &l.versions[i]
 		e := versionJSON{
-			Tags: v.Tags, Digest: v.Digest.String(), Name: v.Name, Version: v.Version, Trained: v.Trained, Created: v.Created,
+			Tags: v.Tags, Stages: v.Stages, Digest: v.Digest.String(), Name: v.Name, Version: v.Version, Trained: v.Trained, Created: v.Created,
 			Revision: v.Revision, Class: v.Class, Sklearn: v.Sklearn, Scan: v.Scan, Content: v.Content.String(), Metrics: metricsJSON(v.Metrics),
 		}
 		if v.Features >= 0 {
@@ -194,6 +250,9 @@ func (l *listing) json() listingJSON {
 		}
 		if v.Size >= 0 {
 			e.Size = &v.Size
+		}
+		for _, m := range v.Baked {
+			e.Image = append(e.Image, bakedJSON{m.Name, m.Artifact.String(), l.named[m.Artifact]})
 		}
 		if v.Err != nil {
 			e.Error = v.Err.Error()

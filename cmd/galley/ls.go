@@ -27,8 +27,10 @@ func (a *app) listCmd() *cobra.Command {
 		Long: `Ls lists the versions in a repository, the one trained last first: tags, when it
 was trained, class, metrics and the size of the model. The metrics are those that
 galley.yaml names, or else the first few. Tags of the same artifact share a line.
-It reads manifests only and keeps them in the user's cache directory, or in
-$GALLEY_CACHE. REPO is ":" for the repository of galley.yaml.
+[production] is a tag that is a stage: in galley.yaml, or with recorded promotions.
+Images that galley baked say of which version. It reads manifests only and keeps
+them in the user's cache directory, or in $GALLEY_CACHE. REPO is ":" for the
+repository of galley.yaml.
 
 --filter takes an expression (https://expr-lang.org) over tag, version, trained,
 class, size, features and metrics, such as roc_auc > 0.7 && class contains
@@ -83,7 +85,7 @@ func (a *app) list(ctx context.Context, s string, o listOptions) error {
 	if err != nil {
 		return err
 	}
-	lo := oci.ListOptions{All: o.all, Rules: oci.TagRules{Versions: config.Versions}, Concurrency: a.flags.concurrency}
+	lo := oci.ListOptions{All: o.all, Stages: config.StageNames, Rules: oci.TagRules{Versions: config.Versions}, Concurrency: a.flags.concurrency}
 	if p.ref.Kind == oci.Registry {
 		lo.Cache = oci.NewManifestCache(a.env)
 	}
@@ -92,6 +94,7 @@ func (a *app) list(ctx context.Context, s string, o listOptions) error {
 		return p.explain("list", err)
 	}
 	l := newListing(p.ref.Name(), config)
+	l.named = versionsByDigest(versions)
 	if o.filter != "" {
 		if versions, err = oci.FilterVersions(versions, o.filter, l.alias); err != nil {
 			return err
