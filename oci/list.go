@@ -135,10 +135,10 @@ func groupTags(tags []string, roots map[string]v1.Descriptor, rules TagRules) ([
 	}
 	kind := func(tag string) int {
 		switch {
-		case isVersion.MatchString(tag):
-			return 0
 		case isContentTag(tag):
 			return 2
+		case isVersion.MatchString(tag):
+			return 0
 		case historyTag().MatchString(tag):
 			return 3
 		}

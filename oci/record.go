@@ -7,7 +7,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -201,7 +200,7 @@ func (k *Keeper) Pin(ctx context.Context, rules TagRules, d v1.Descriptor, doc [
 func newestVersion(tags []string, fixed func(string) bool) string {
 	newest := ""
 	for _, tag := range tags {
-		if !fixed(tag) || isContentTag(tag) || strings.HasPrefix(tag, pinPrefix) || historyTag().MatchString(tag) {
+		if !fixed(tag) || isContentTag(tag) || historyTag().MatchString(tag) {
 			continue
 		}
 		if newest == "" || compareNatural(tag, newest) > 0 {

@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -27,8 +28,10 @@ import (
 type RemoveOptions struct {
 	// AllTags removes the manifest with all its tags.
 	AllTags bool
-	// Stages are tags that are not removed, nor the manifests they name.
+	// Stages are tags that are not removed, nor the manifests they name; so are
+	// tags that have events.
 	Stages []string
+	Rules  TagRules
 	// DryRun looks and removes nothing.
 	DryRun bool
 	// Concurrency is how many tags are looked up at once; 0: [DefaultConcurrency].
@@ -118,6 +121,16 @@ func Remove(ctx context.Context, t Target, r Reference, o RemoveOptions) (Remove
 	if byTag && slices.Contains(o.Stages, tag) {
 		return done, &StageError{d.Digest, tag}
 	}
+	if fixed, err := o.Rules.Fixed(tag); byTag && (err != nil || !fixed) {
+		// It may be a stage that has events.
+		names, lerr := allTags(ctx, t)
+		if err = cmp.Or(err, lerr); err != nil {
+			return done, err
+		}
+		if stagesIn(names)[tag] {
+			return done, &StageError{d.Digest, tag}
+		}
+	}
 	if byTag && isLocal {
 		return removeLocal(ctx, t, local, d.Digest, []string{tag}, o)
 	}
@@ -138,6 +151,7 @@ func Remove(ctx context.Context, t Target, r Reference, o RemoveOptions) (Remove
 	if err != nil {
 		return done, err
 	}
+	o.Stages = slices.AppendSeq(slices.Clone(o.Stages), maps.Keys(stagesIn(names)))
 	tags := slices.Sorted(maps.Keys(all))
 	tags = slices.DeleteFunc(tags, func(tag string) bool { return all[tag].Digest != d.Digest })
 	others := slices.DeleteFunc(slices.Clone(tags), func(other string) bool { return byTag && other == tag })

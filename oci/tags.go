@@ -67,13 +67,22 @@ func Short(d digest.Digest) string {
 	return hex[:min(12, len(hex))]
 }
 
+// StageTagError says that a tag is a stage, which only promotion moves.
+type StageTagError struct{ Tag string }
+
+func (e *StageTagError) Error() string {
+	return fmt.Sprintf("tag %s is a stage, which moves by promotion only", e.Tag)
+}
+
 // TagRules tell which tags may move.
 type TagRules struct {
-	Versions string // regular expression; empty: [DefaultVersions]
+	Versions string   // regular expression; empty: [DefaultVersions]
+	Stages   []string // tags that are stages, besides those that have events
 }
 
 // CheckMoves reports whether the tags of t may be put on want: a version tag
-// only where it is free or names want. have is what the tags name now, by tag.
+// only where it is free or names want, and a stage not at all. have is what the
+// tags name now, by tag. Whether a tag that would move is a stage costs a listing.
 // Between this check and the write another writer may come: registries have no
 // compare-and-swap.
 func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have map[string]v1.Descriptor, want digest.Digest) error {
@@ -81,12 +90,20 @@ func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have 
 	if err != nil {
 		return err
 	}
+	moves := false
 	for _, tag := range tags {
-		if historyTag().MatchString(tag) {
-			return &HistoryTagError{tag}
-		}
 		d, ok := have[tag]
-		if !ok || d.Digest == want || !fixed(tag) {
+		switch {
+		case historyTag().MatchString(tag):
+			return &HistoryTagError{tag}
+		case d.Digest == want:
+			continue
+		case slices.Contains(r.Stages, tag):
+			return &StageTagError{tag}
+		case !ok:
+			continue
+		case !fixed(tag):
+			moves = true
 			continue
 		}
 		e := &TakenError{Tag: tag, Have: d.Digest, Want: want}
@@ -94,6 +111,19 @@ func (r TagRules) CheckMoves(ctx context.Context, t Target, tags []string, have 
 			e.Next, err = nextFree(ctx, t, tag)
 		}
 		return errors.Join(e, err)
+	}
+	if !moves {
+		return nil
+	}
+	all, err := allTags(ctx, t)
+	if err != nil {
+		return err
+	}
+	stages := stagesIn(all)
+	for _, tag := range tags {
+		if d, ok := have[tag]; ok && d.Digest != want && stages[tag] {
+			return &StageTagError{tag}
+		}
 	}
 	return nil
 }
@@ -119,8 +149,12 @@ func (r TagRules) fixed() (func(tag string) bool, error) {
 	}, nil
 }
 
+// isContentTag reports whether a tag is made of a content or a digest.
 func isContentTag(tag string) bool {
 	hex, ok := strings.CutPrefix(tag, contentPrefix)
+	if !ok {
+		hex, ok = strings.CutPrefix(tag, pinPrefix)
+	}
 	return ok && len(hex) == 12 && strings.Trim(hex, "0123456789abcdef") == ""
 }
 

@@ -132,11 +132,16 @@ func (a *app) bake(ctx context.Context, args []string, o bakeOptions) error {
 	}
 	v := &oven{app: a, o: o, places: map[string]*place{}, warnings: []string{}, close: func() {}}
 	defer func() { v.close() }()
-	if v.rules, err = tagRules(); err != nil {
+	if v.rules, err = a.tagRules(oci.Reference{}); err != nil {
 		return err
 	}
 	if err := v.open(ctx, args); err != nil {
 		return err
+	}
+	if v.dst != nil {
+		if v.rules, err = a.tagRules(v.dst.ref); err != nil {
+			return err
+		}
 	}
 	for _, m := range v.models {
 		if err := v.checkModel(ctx, m); err != nil {

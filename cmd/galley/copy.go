@@ -63,7 +63,7 @@ func (a *app) copy(ctx context.Context, from, to string, f copyFlags) error {
 	if len(tags) == 0 && src.ref.Digest == "" {
 		tags = []string{src.ref.TagOrDigest()}
 	}
-	rules, err := tagRules()
+	rules, err := a.tagRules(dst.ref)
 	if err != nil {
 		return err
 	}
@@ -155,7 +155,7 @@ func (a *app) tag(ctx context.Context, ref string, tags []string) error {
 	if err != nil {
 		return err
 	}
-	rules, err := tagRules()
+	rules, err := a.tagRules(dst.ref)
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,7 @@ func exitCode(err error) int {
 	case as[*oci.SharedError](err), as[*oci.StageError](err):
 		return exitNo
 	case as[*promote.MovedError](err), as[*promote.ConflictError](err),
-		as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
+		as[*oci.TakenError](err), as[*oci.HistoryTagError](err), as[*oci.StageTagError](err), as[*oci.OverwriteError](err), errors.Is(err, oci.ErrConflict):
 		return exitConflict
 	}
 	return exitFailed
@@ -174,7 +174,10 @@ var hintTable = []func(error) []string{
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
 	hint(func(e *oci.StageError) []string {
-		return []string{"move the stage first: galley tag REF " + e.Stage}
+		return []string{"move the stage first: galley promote REF " + e.Stage + ", or galley rollback"}
+	}),
+	hint(func(e *oci.StageTagError) []string {
+		return []string{"push or copy to another tag, and then: galley promote REF " + e.Tag}
 	}),
 	hint(func(e *oci.NoDeleteError) []string {
 		return []string{"delete it in the registry's own interface, or allow deletion there", "distribution has REGISTRY_STORAGE_DELETE_ENABLED=true"}
@@ -299,7 +302,7 @@ func registryHint(e *oci.Error) []string {
 // registry that failed, not the model or the request.
 func keepable(err error) bool {
 	_, ok := errors.AsType[*oci.Error](err)
-	return ok && !as[*oci.TakenError](err) && !as[*oci.HistoryTagError](err) && !as[*manifest.ChangedError](err) && !errors.Is(err, fs.ErrNotExist)
+	return ok && !as[*oci.TakenError](err) && !as[*oci.HistoryTagError](err) && !as[*oci.StageTagError](err) && !as[*manifest.ChangedError](err) && !errors.Is(err, fs.ErrNotExist)
 }
 
 func (e *pushFailed) keep() []string {

@@ -55,7 +55,7 @@ has that now.`,
 		Example: `  galley promote ghcr.io/acme/fraud-detector:v42 staging
   galley promote :candidate production --image ghcr.io/acme/fraud-api@sha256:…
   galley promote . production --dry-run
-  galley promote :v42 registry.example.com/prod/fraud:production --reason 'release 12'`,
+  galley promote :v42 registry.example.com/prod/fraud:production --reason release-12`,
 		GroupID: groupShip,
 		Args:    exactly("REF", "STAGE"),
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.promote(cmd.Context(), args[0], args[1], o) },
@@ -212,20 +212,14 @@ func (a *app) openMove(ctx context.Context, from, to string, o promoteOptions) (
 // find reads the candidate's manifest.
 func (m *move) find(ctx context.Context) (*promote.Candidate, error) {
 	ref := m.source.ref
-	rules, err := m.rules()
-	if err != nil {
-		return nil, err
-	}
-	c, err := promote.FindCandidate(ctx, m.source.Target, ref.TagOrDigest(), rules)
+	c, err := promote.FindCandidate(ctx, m.source.Target, ref.TagOrDigest(), m.rules())
 	if err != nil {
 		return nil, m.notFound(ctx, m.source, m.source.explain("promote", err))
 	}
 	return c, nil
 }
 
-func (m *move) rules() (oci.TagRules, error) {
-	return oci.TagRules{Versions: m.config.Versions}, nil
-}
+func (m *move) rules() oci.TagRules { return oci.TagRules{Versions: m.config.Versions} }
 
 // openProject packs the project in dir, of which only a dry run asks.
 func (m *move) openProject(ctx context.Context, dir, repository, name string) error {
@@ -259,13 +253,10 @@ func (m *move) openProject(ctx context.Context, dir, repository, name string) er
 func (m *move) options(ctx context.Context) (promote.Options, error) {
 	o := promote.Options{
 		Claim: m.claim(m.o.claimFlags), NewPolicy: m.o.policy != "", Force: m.o.force, Bootstrap: m.o.bootstrap, AllowUnsafe: m.o.allowUnsafe,
-		DryRun: m.o.dryRun, Image: m.o.image, Concurrency: m.flags.concurrency,
+		Rules: m.rules(), DryRun: m.o.dryRun, Image: m.o.image, Concurrency: m.flags.concurrency,
 		Facts: oci.FactsOptions{FeaturesPath: m.config.Features.Path, Allow: append(m.config.Allow, m.o.allow...)},
 	}
 	var err error
-	if o.Rules, err = m.rules(); err != nil {
-		return o, err
-	}
 	if m.o.at != "" {
 		if o.At, _, err = promote.ParseTime(m.o.at); err != nil {
 			return o, &usageError{msg: "--at: " + err.Error()}

@@ -161,7 +161,7 @@ func (a *app) pushTarget(ctx context.Context, to string, dryRun bool) (*place, [
 func (a *app) send(ctx context.Context, dst *place, p *packed, tags []string, o pushOptions) (oci.Pushed, error) {
 	progress, stop := a.progress()
 	done, err := oci.Push(ctx, dst.Target, p.Packed, oci.PushOptions{
-		Tags: tags, New: o.force, Rules: oci.TagRules{Versions: p.config.Versions},
+		Tags: tags, New: o.force, Rules: a.rulesOf(p.config, dst.ref),
 		Concurrency: a.flags.concurrency, Progress: progress,
 	})
 	stop()

@@ -65,7 +65,7 @@ func (a *app) rm(ctx context.Context, s string, f rmFlags) error {
 	if err != nil {
 		return err
 	}
-	done, err := oci.Remove(ctx, p.Target, p.ref, oci.RemoveOptions{AllTags: f.allTags, Stages: config.StageNames, DryRun: f.dryRun})
+	done, err := oci.Remove(ctx, p.Target, p.ref, oci.RemoveOptions{AllTags: f.allTags, Stages: config.StageNames, Rules: oci.TagRules{Versions: config.Versions}, DryRun: f.dryRun})
 	if err == nil || len(done.Tags)+len(done.Freed)+len(done.Later) > 0 || done.Manifest {
 		err = errors.Join(a.showRemoved(p, done, f.dryRun), a.explainRemove(ctx, p, err))
 	} else {

@@ -28,7 +28,7 @@ still whole, and sets a hold: promotions are refused until galley unhold.
 
 It ends with what to deploy: the image that was recorded with the promotion, or
 the command that bakes one.`,
-		Example: `  galley rollback :production --reason 'false positives, incident 7'
+		Example: `  galley rollback :production --reason incident-7
   galley rollback ghcr.io/acme/fraud-detector production --to v41
   galley rollback :production --to 2026-03-31`,
 		GroupID: groupShip,
@@ -100,7 +100,7 @@ func (a *app) holdCmd() *cobra.Command {
 		Long: `Hold makes promotions of a stage refuse (exit 3), so that no job undoes what a
 person did; rollback holds by itself. Promote --force goes on all the same, and
 is recorded. The hold is an event in the stage's history.`,
-		Example: `  galley hold :production --reason 'audit until Friday'`,
+		Example: `  galley hold :production --reason audit`,
 	})
 }
 

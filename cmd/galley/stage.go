@@ -9,7 +9,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"galley/manifest"
 	"galley/manifest/diff"
 	"galley/manifest/gate"
 	"galley/manifest/project"
@@ -137,20 +136,15 @@ func versionText(s promote.Side) string {
 // else the first few.
 func (a *app) tellMetrics(out *promote.Outcome, config *project.Config) {
 	const most = 6
-	if out.Now.Facts == nil || out.Was.Digest == out.Now.Digest {
+	if out.Now.Facts == nil || out.Was.Facts == nil || out.Was.Digest == out.Now.Digest {
 		return
 	}
-	was := cmp.Or(out.Was.Facts, &manifest.Facts{})
 	var rows [][]string
-	for _, m := range diff.Compare(was, out.Now.Facts, metricOptions(config)).Metrics {
+	for _, m := range diff.Compare(out.Was.Facts, out.Now.Facts, metricOptions(config)).Metrics {
 		if len(rows) == most || m.Name == "" && (len(config.MetricNames) > 0 || training.Metric{Path: m.Path}.OnTraining()) {
 			continue
 		}
 		c := metricChange(m)
-		if out.Was.Facts == nil {
-			rows = append(rows, []string{"  " + cell(c.name), c.new})
-			continue
-		}
 		rows = append(rows, []string{"  " + cell(c.name), c.old + " → " + c.new, c.delta, c.mark})
 	}
 	if len(rows) > 0 && !a.flags.quiet {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -138,13 +139,23 @@ func (a *app) create(ctx context.Context, s string) (*place, []string, error) {
 	return &place{t, c, ref}, tags, nil
 }
 
-// tagRules are those of the project in the current directory.
-func tagRules() (oci.TagRules, error) {
+// tagRules are those of the project in the current directory for a repository.
+func (a *app) tagRules(ref oci.Reference) (oci.TagRules, error) {
 	c, err := loadConfig(".")
 	if err != nil {
 		return oci.TagRules{}, err
 	}
-	return oci.TagRules{Versions: c.Versions}, nil
+	return a.rulesOf(c, ref), nil
+}
+
+// rulesOf are those of galley.yaml, whose stages are of its own repository.
+func (a *app) rulesOf(c *project.Config, ref oci.Reference) oci.TagRules {
+	rules := oci.TagRules{Versions: c.Versions}
+	own := cmp.Or(a.env("GALLEY_REPOSITORY"), c.Repository)
+	if r, err := oci.ParseReference(own); err == nil && r.Name() == ref.Name() {
+		rules.Stages = c.StageNames
+	}
+	return rules
 }
 
 // warnMoving warns, in a step of an image build, of a tag that moves: the step
