@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -52,6 +53,7 @@ func TestScript(t *testing.T) {
 			"serve":     serveCmd,
 			"moved":     movedCmd,
 			"baseimage": baseImageCmd,
+			"moves":     movesCmd,
 		},
 	})
 }
@@ -101,6 +103,29 @@ func registryCmd(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if len(args) > 0 {
 		all.last.Misbehave(ocitest.Fault(args[0]))
+	}
+}
+
+// movesCmd puts a tag on what another one names, past galley: moves REPO FROM TO.
+func movesCmd(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 3 {
+		ts.Fatalf("usage: moves REPO FROM TO")
+	}
+	host, name, _ := strings.Cut(args[0], "/")
+	url := "http://" + host + "/v2/" + name + "/manifests/"
+	resp, err := http.Get(url + args[1])
+	ts.Check(err)
+	defer resp.Body.Close()
+	doc, err := io.ReadAll(resp.Body)
+	ts.Check(err)
+	req, err := http.NewRequest(http.MethodPut, url+args[2], bytes.NewReader(doc))
+	ts.Check(err)
+	req.Header.Set("Content-Type", resp.Header.Get("Content-Type"))
+	put, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	put.Body.Close()
+	if put.StatusCode != http.StatusCreated {
+		ts.Fatalf("moves %v: %s", args, put.Status)
 	}
 }
 

@@ -260,7 +260,8 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 	if err := p.checkState(st); err != nil {
 		return decision{}, err
 	}
-	if was == p.c.Root.Digest && st.Last != nil && (p.o.Image == "" || p.o.Image == st.Last.Image) && !st.Outside() {
+	there := was == p.c.Root.Digest && st.Last != nil && (p.o.Image == "" || p.o.Image == st.Last.Image) && !st.Outside()
+	if there && !p.o.DryRun {
 		p.out.Was.Facts = p.c.Facts
 		return decision{}, nil // there already
 	}
