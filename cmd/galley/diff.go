@@ -209,24 +209,11 @@ func (a *app) diffDir(ctx context.Context, dir string) (*diffSide, error) {
 		s.note = "installed from " + record.Repository
 		return s, nil
 	}
-	repository, err := a.repository(dir)
-	if err != nil {
-		return nil, err
-	}
-	var ref oci.Reference
-	if repository != "" {
-		if ref, err = oci.ParseReference(repository); err != nil {
-			return nil, err
-		}
-	}
-	p, err := a.pack(ctx, dir, nil, ref, packOptions{layerFormat: string(manifest.FormatTarGzip)})
+	p, err := a.packDir(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
 	defer p.Close()
-	for _, w := range p.Warnings {
-		a.warn("%s", printable(w))
-	}
 	s.facts, s.config, s.note = p.Facts(), config, "not pushed"
 	s.facts.Digest = "" // nobody has it yet
 	return s, nil

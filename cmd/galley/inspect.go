@@ -117,22 +117,11 @@ func isDir(s string) bool {
 // inspectDir shows what a push would make of the project in dir, and what is
 // installed there.
 func (a *app) inspectDir(ctx context.Context, dir string, o inspectOptions) error {
-	repository, err := a.repository(dir)
-	if err != nil {
-		return err
-	}
-	ref, err := oci.ParseReference(repository)
-	if repository != "" && err != nil {
-		return err
-	}
-	p, err := a.pack(ctx, dir, nil, ref, packOptions{layerFormat: string(manifest.FormatTarGzip)})
+	p, err := a.packDir(ctx, dir)
 	if err != nil {
 		return err
 	}
 	defer p.Close()
-	for _, w := range p.Warnings {
-		a.warn("%s", printable(w))
-	}
 	if o.requirements {
 		return a.showRequirements(p.Info().Requirements())
 	}

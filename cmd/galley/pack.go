@@ -113,6 +113,27 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	return p, nil
 }
 
+// packDir packs the project in dir as a push from there would, and says what is
+// odd about it.
+func (a *app) packDir(ctx context.Context, dir string) (*packed, error) {
+	repository, err := a.repository(dir)
+	if err != nil {
+		return nil, err
+	}
+	ref, err := oci.ParseReference(repository)
+	if repository != "" && err != nil {
+		return nil, err
+	}
+	p, err := a.pack(ctx, dir, nil, ref, packOptions{layerFormat: string(manifest.FormatTarGzip)})
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range p.Warnings {
+		a.warn("%s", printable(w))
+	}
+	return p, nil
+}
+
 // openRegular opens a file outside the project. Opening a pipe would wait for
 // its other end.
 func openRegular(name string) (fs.File, error) {
