@@ -23,7 +23,6 @@ type promoteOptions struct {
 	dryRun, force             bool
 	bootstrap, allowUnsafe    bool
 	allow                     []string
-	pack                      packOptions
 }
 
 func (a *app) promoteCmd() *cobra.Command {
@@ -239,8 +238,7 @@ func (m *move) openProject(ctx context.Context, dir, repository, name string) er
 	if m.stage, err = m.openStage(ctx, repository, name, m.config, false); err != nil {
 		return err
 	}
-	m.o.pack.layerFormat = "tar+gzip"
-	p, err := m.pack(ctx, dir, nil, m.stage.place.ref, m.o.pack)
+	p, err := m.packDir(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -286,30 +284,47 @@ func (m *move) options(ctx context.Context) (promote.Options, error) {
 		return o, nil
 	}
 	if o.Policy.From != "" {
-		from, err := m.fromStage(ctx, o.Policy.From)
-		if err != nil {
-			return o, err
-		}
-		o.From = from.Stage
+		o.From, err = m.fromStages(ctx, o.Policy.From)
 	}
-	return o, nil
+	return o, err
 }
 
-// fromStage opens the stage before: of the candidate's repository, or REPO:STAGE.
-func (m *move) fromStage(ctx context.Context, from string) (*stagePlace, error) {
+// fromStages opens the stage before: REPO:STAGE, or one of the candidate's
+// repository. An image's model may have passed it in galley.yaml's.
+func (m *move) fromStages(ctx context.Context, from string) ([]*promote.Stage, error) {
 	if refNames(from) {
 		repository, name, err := m.stageArg([]string{from})
 		if err != nil {
 			return nil, err
 		}
-		return m.openStage(ctx, repository, name, m.config, false)
+		s, err := m.openStage(ctx, repository, name, m.config, false)
+		if err != nil {
+			return nil, err
+		}
+		return []*promote.Stage{s.Stage}, nil
 	}
-	if m.source == nil || m.source.ref.Name() == m.stage.place.ref.Name() {
-		s := *m.stage.Stage
-		s.Name = from
-		return &stagePlace{&s, m.stage.place, m.stage.record}, nil
+	source := m.stage.place
+	if m.source != nil {
+		source = m.source
 	}
-	return m.openStage(ctx, m.source.ref.Name(), from, m.config, false)
+	stages := make([]*promote.Stage, 1)
+	if source.ref.Name() == m.stage.place.ref.Name() {
+		stages[0] = new(*m.stage.Stage) // with the same record, which is read once
+		stages[0].Name = from
+	} else if s, err := m.openStage(ctx, source.ref.Name(), from, m.config, false); err == nil {
+		stages[0] = s.Stage
+	} else {
+		return nil, err
+	}
+	own, err := m.repository(".")
+	if err != nil || !m.candidate.IsImage || own == "" {
+		return stages, err
+	}
+	s, err := m.openStage(ctx, own, from, m.config, false)
+	if err == nil && s.Repository != source.ref.Name() {
+		stages = append(stages, s.Stage)
+	}
+	return stages, err
 }
 
 // tellGates shows what the gates said.

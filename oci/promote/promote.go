@@ -36,8 +36,9 @@ type Options struct {
 	// Source is where the candidate is, if that is not the stage's repository; it
 	// is copied, with what refers to it.
 	Source oci.Target
-	// From is the stage that the candidate must have passed; nil: none.
-	From *Stage
+	// From is the stage that the candidate must have passed, in all the
+	// repositories where it may have; none: no stage.
+	From []*Stage
 	// Rules tell which tags never move.
 	Rules oci.TagRules
 	// ExpectCurrent is what the stage must have now; nil: whatever it has, but
@@ -223,6 +224,9 @@ func (e *BrokenError) Unwrap() error { return e.Err }
 // [*RefusedError], [*HeldError], [*PolicyError] or [*MovedError]; then, and
 // after any other error but a [*ConflictError], nothing was changed.
 func (s *Stage) Promote(ctx context.Context, c *Candidate, o Options) (*Outcome, error) {
+	if o.Image == "" && c.IsImage {
+		o.Image = s.Repository + "@" + c.Root.Digest.String()
+	}
 	p := &promotion{Stage: s, c: c, o: o}
 	if o.DryRun {
 		st, err := s.Read(ctx)
@@ -379,8 +383,8 @@ func (p *promotion) ask(ctx context.Context, st *State, was digest.Digest) ([]ga
 	p.out.Was.Facts = current
 	gates := []gate.Result{}
 	var first time.Time
-	if p.o.From != nil {
-		v, err := p.o.From.visited(ctx, p.c.Model, st, p.Record)
+	if len(p.o.From) > 0 {
+		v, err := p.visited(ctx, st)
 		if err != nil {
 			return nil, err
 		}
@@ -477,16 +481,27 @@ type visit struct {
 	leftAt  time.Time // when a rollback took it out; zero: none did
 }
 
+// visited tells of the model's last time in the stage before; nil if it was never
+// there.
+func (p *promotion) visited(ctx context.Context, st *State) (*visit, error) {
+	for _, from := range p.o.From {
+		if v, err := from.visited(ctx, p.c.Model, st, p.Record); err != nil || v != nil {
+			return v, err
+		}
+	}
+	return nil, nil
+}
+
 // fromGates are the gates of the stage before; v is nil if the model was never
 // there.
 func (p *promotion) fromGates(v *visit) []gate.Result {
-	r := gate.Result{Gate: "from " + p.o.From.Name, Verdict: gate.Pass, Candidate: "never there", Bound: "has been there"}
+	r := gate.Result{Gate: "from " + p.o.From[0].Name, Verdict: gate.Pass, Candidate: "never there", Bound: "has been there"}
 	switch {
 	case v == nil:
-		r.Verdict, r.Why = gate.Fail, "it was never promoted to "+p.o.From.Name
+		r.Verdict, r.Why = gate.Fail, "it was never promoted to "+p.o.From[0].Name
 	case !v.leftAt.IsZero():
 		r.Candidate = "rolled back " + v.leftAt.Format(time.RFC3339)
-		r.Verdict, r.Why = gate.Fail, p.o.From.Name+" was rolled back from it"
+		r.Verdict, r.Why = gate.Fail, p.o.From[0].Name+" was rolled back from it"
 	default:
 		r.Candidate = "there since " + v.since.Format(time.RFC3339)
 	}
@@ -499,7 +514,7 @@ func (p *promotion) fromGates(v *visit) []gate.Result {
 	case v.spent < 0:
 		s.Verdict, s.Why = gate.Fail, "the registry's clock runs backwards"
 	case v.spent < soak:
-		s.Verdict, s.Why = gate.Fail, "it has not been in "+p.o.From.Name+" for long enough"
+		s.Verdict, s.Why = gate.Fail, "it has not been in "+p.o.From[0].Name+" for long enough"
 	}
 	return []gate.Result{r, s}
 }
