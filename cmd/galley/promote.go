@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -191,6 +192,9 @@ func (a *app) openMove(ctx context.Context, from, to string, o promoteOptions) (
 		}
 	} else if err := promote.CheckName(to); err != nil {
 		return nil, err
+	}
+	if fixed, err := m.rules().Fixed(name); err != nil || fixed {
+		return nil, cmp.Or[error](err, &usageError{msg: fmt.Sprintf("%s is a version, which never moves: it cannot be a stage", name)})
 	}
 	if isDir(from) {
 		return m, m.openProject(ctx, from, repository, name)
