@@ -4,16 +4,15 @@ import (
 	"cmp"
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 )
 
 // runURL is where the log of the CI run is, as the usual CI systems tell.
 func runURL(env func(string) string) string {
 	join := func(parts ...string) string {
-		for _, p := range parts {
-			if p == "" {
-				return ""
-			}
+		if slices.Contains(parts, "") {
+			return ""
 		}
 		return strings.Join(parts, "/")
 	}
