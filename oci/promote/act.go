@@ -96,11 +96,11 @@ func (s *Stage) stale() time.Duration {
 // busy returns the intent that keeps everybody else from acting on the state, or
 // nil: one for the next event, or one whose event is there and the tag not yet
 // moved.
-func (st *State) busy(ours string) *Intent {
-	settled := st.Settled()
-	for i := range st.intents {
-		other := &st.intents[i]
-		if other.Tag != ours && (other.Number > st.Number() || !settled && other.Number == st.Number()) {
+func (s *State) busy(ours string) *Intent {
+	settled := s.Settled()
+	for i := range s.intents {
+		other := &s.intents[i]
+		if other.Tag != ours && (other.Number > s.Number() || !settled && other.Number == s.Number()) {
 			return other
 		}
 	}
