@@ -228,7 +228,7 @@ func Untar(r io.Reader, fn func(TarFile, io.Reader) error) error {
 		default:
 			return fmt.Errorf("%w: %.200q is %s; artifacts hold only files and directories", ErrUnsafePath, h.Name, typeName(h.Typeflag))
 		}
-		if sparse(h) {
+		if IsSparse(h) {
 			return fmt.Errorf("%w: %.200q is a sparse file, which says it holds more than is there", ErrBadTar, h.Name)
 		}
 		// GNU tar writes ./path.
@@ -245,9 +245,9 @@ func Untar(r io.Reader, fn func(TarFile, io.Reader) error) error {
 	}
 }
 
-// sparse reports whether archive/tar will make up zeros for the entry, which no
-// limit on the stream below would see.
-func sparse(h *tar.Header) bool {
+// IsSparse reports whether archive/tar will make up zeros for the entry of a
+// regular file, which no limit on the stream below would see.
+func IsSparse(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
 			return true

@@ -150,8 +150,11 @@ func whole(a, b *manifest.Facts, parts ...Result) Result {
 }
 
 // isWhole reports whether the facts are of a whole artifact or project, and not
-// of one file: then a file that is not known is not there.
-func isWhole(f *manifest.Facts) bool { return f.Digest != "" || f.Info.Content != "" }
+// of one file or of an image of which only labels are left: then a file that is
+// not known is not there.
+func isWhole(f *manifest.Facts) bool {
+	return f.Path != "" && (f.Digest != "" || f.Info.Content != "")
+}
 
 // changes lists what both sides tell and differs.
 func changes(a, b *manifest.Facts) []Change {

@@ -88,6 +88,13 @@ func TestResult(t *testing.T) {
 		}
 	}
 
+	// Of an image that docker has pushed, labels are left.
+	labels := &manifest.Facts{Digest: "x", Size: -1}
+	labels.Info.Content, labels.Info.Features = base().Info.Content, -1
+	if d := diff.Compare(base(), labels, diff.Options{}); d.Result != diff.Same || len(d.Metrics) > 0 {
+		t.Errorf("of labels: %s, metrics %v", d.Result, d.Metrics)
+	}
+
 	// What was read has the last word over what is claimed.
 	a, b := base(), project(t, "one", features, `{"test_f1": 0.6}`)
 	b.Info.Content = a.Info.Content

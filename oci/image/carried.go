@@ -223,6 +223,9 @@ func walkCarried(blob *blobReader, l *manifest.Layer, fn func(manifest.File, io.
 		if h.Typeflag != tar.TypeReg {
 			continue
 		}
+		if manifest.IsSparse(h) {
+			return fmt.Errorf("layer %s: %w: %.200q is a sparse file", l.Descriptor.Digest, manifest.ErrBadTar, h.Name)
+		}
 		at, in, err := match(left, h, tr)
 		if err != nil {
 			return err

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
@@ -147,6 +148,16 @@ func TestCarriedWalkRefuses(t *testing.T) {
 	list := func(p, text string) manifest.File {
 		return manifest.File{Path: p, Role: manifest.RoleModel, Size: int64(len(text)), Digest: digest.FromString(text)}
 	}
+	// A few hundred bytes that say they are 3 GB (PAX format 1.0).
+	pax := "22 GNU.sparse.major=1\n22 GNU.sparse.minor=0\n23 GNU.sparse.name=m.x\n34 GNU.sparse.realsize=3000000000\n"
+	sparse := tarOf(t, "f /pax "+pax, "f /m.x 1\n2999999999\n1\n"+strings.Repeat("\x00", 512-15)+"x")
+	sparse[156] = tar.TypeXHeader
+	copy(sparse[148:156], "        ")
+	sum := 0
+	for _, b := range sparse[:512] {
+		sum += int(b)
+	}
+	copy(sparse[148:156], fmt.Sprintf("%06o\x00 ", sum))
 	corrupt := func(err error) bool { _, ok := errors.AsType[*manifest.CorruptError](err); return ok }
 	bad := func(err error) bool { return errors.Is(err, manifest.ErrBadTar) }
 	for _, tt := range []struct {
@@ -159,6 +170,7 @@ func TestCarriedWalkRefuses(t *testing.T) {
 		{"missing", files, []manifest.File{list("data/small.json", "[]")}, corrupt},
 		{"another model", files, []manifest.File{list("models/model.joblib", strings.Repeat("y", len(big)))}, corrupt},
 		{"cut", files[:2000], []manifest.File{list("models/model.joblib", big)}, bad},
+		{"sparse", sparse, []manifest.File{{Path: "m.x", Size: 3e9, Digest: digest.FromString("x")}}, func(err error) bool { return bad(err) && strings.Contains(err.Error(), "sparse") }},
 		{"no tar", bytes.Repeat([]byte("x"), 1024), []manifest.File{list("data/small.json", "{}")}, bad},
 	} {
 		l := &manifest.Layer{Descriptor: v1.Descriptor{MediaType: v1.MediaTypeImageLayer, Digest: digest.FromBytes(tt.data), Size: int64(len(tt.data))}, Files: tt.files}
