@@ -9,7 +9,8 @@
 // cores. What it returns is a read-only graph that streams from the source
 // files; nothing is copied. [Read] reads any artifact back into the same
 // [Artifact], and [Layer.Walk] reads a layer's files, checking every size and
-// digest that the artifact tells. FORMAT.md is the specification.
+// digest that the artifact tells. FORMAT.md is the specification. [Facts] is what is
+// known of a model wherever it was found, for those who judge or compare it.
 //
 // Foreign bytes are read with limits, nothing in them is executed, and paths
 // are refused that could leave the directory they are meant for. The package

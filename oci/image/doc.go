@@ -8,7 +8,8 @@
 // and [Baking.Bake] returns a [Graph]: the new manifests, configs and one small
 // layer in memory, everything else as descriptors of blobs that lie where they
 // lay. A graph can be given to a copy as it is, or to [Save], which writes what
-// `docker load` reads. [Verify] is the judge of all of it.
+// `docker load` reads. [Verify] is the judge of all of it. [FindCarried] goes the
+// other way: it finds the model in an image and reads its files.
 //
 // # What it promises
 //
