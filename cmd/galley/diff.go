@@ -149,25 +149,34 @@ type diffSideJSON struct {
 	Class     string `json:"class,omitempty"`
 }
 
-// diffSides reads what is known of both, references at the same time.
+// diffSides reads what is known of both: what lies here first, then references at
+// the same time.
 func (a *app) diffSides(ctx context.Context, config *project.Config, args ...string) ([]*diffSide, error) {
 	sides := make([]*diffSide, len(args))
-	g, gctx := errgroup.WithContext(ctx)
 	for i, arg := range args {
-		read := func(ctx context.Context) (err error) {
-			sides[i], err = a.diffSide(ctx, config, arg)
-			return err
-		}
-		if isDir(arg) || isFile(arg) || looksLikeFile(arg) {
-			if err := read(ctx); err != nil {
-				return nil, err
-			}
+		if !isHere(arg) {
 			continue
 		}
-		g.Go(func() error { return read(gctx) })
+		var err error
+		if sides[i], err = a.diffSide(ctx, config, arg); err != nil {
+			return nil, err
+		}
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	for i, arg := range args {
+		if isHere(arg) {
+			continue
+		}
+		g.Go(func() (err error) {
+			sides[i], err = a.diffSide(ctx, config, arg)
+			return err
+		})
 	}
 	return sides, g.Wait()
 }
+
+// isHere reports whether the argument is a directory or file, and so no reference.
+func isHere(arg string) bool { return isDir(arg) || isFile(arg) || looksLikeFile(arg) }
 
 func (a *app) diffSide(ctx context.Context, config *project.Config, arg string) (s *diffSide, err error) {
 	switch {
