@@ -9,15 +9,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Walk reads the layer's blob from r and calls fn for each of its files with a
-// reader of the file's bytes, valid until fn returns. It holds a few buffers in
-// memory whatever the sizes. The blob and its files are checked against every
+// reader of the file's bytes, valid until fn returns. It holds a few MiB a core
+// in memory whatever the sizes, and reads r ahead, from another goroutine; when
+// it returns nobody does. The blob and its files are checked against every
 // size and digest that the artifact tells; since some of these are known only
 // at the end, what fn has seen is right only if Walk returns no error. It
 // returns the diffID, computed where the artifact does not tell everything of
@@ -144,8 +144,8 @@ func decompress(f Format, r io.Reader) (io.Reader, func(), error) {
 	nothing := func() {}
 	switch f {
 	case FormatTarGzip:
-		z, err := gzip.NewReader(r)
-		return &decodeReader{z}, nothing, err
+		z, err := newGzipReader(r)
+		return &decodeReader{z}, func() { z.Close() }, err
 	case FormatTarZstd:
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
 		if err != nil {
