@@ -26,8 +26,8 @@ type facts struct {
 	fit      contract.Result
 	features *training.Features
 	summary  *training.Summary
-	params   map[string]any         // parameters of the model, by the summary
-	raw      map[Role]digest.Digest // of the JSON files
+	params   map[string]any // parameters of the model, by the summary
+	names    *source        // the features file
 	warnings []string
 }
 
@@ -44,19 +44,20 @@ func (e *FileError) Unwrap() error { return e.Err }
 
 // readFacts reads the JSON files.
 func readFacts(files []*source, o PackOptions) (*facts, error) {
-	f := &facts{raw: make(map[Role]digest.Digest)}
+	f := &facts{}
 	for _, s := range files {
 		var err error
 		switch {
 		case s.Role == RoleModel && f.model == nil:
 			f.model = s
 		case s.Role == RoleFeatures && f.features == nil:
-			err = f.readJSON(s, func(data []byte) (err error) {
+			f.names = s
+			err = s.readJSON(func(data []byte) (err error) {
 				f.features, err = training.ParseFeatures(data, o.FeaturesPath)
 				return err
 			})
 		case s.Role == RoleSummary && f.summary == nil:
-			err = f.readJSON(s, func(data []byte) (err error) {
+			err = s.readJSON(func(data []byte) (err error) {
 				f.summary, err = training.ParseSummary(data)
 				f.params = contract.Params(data)
 				return err
@@ -70,7 +71,8 @@ func readFacts(files []*source, o PackOptions) (*facts, error) {
 	return f, nil
 }
 
-func (f *facts) readJSON(s *source, parse func([]byte) error) error {
+// readJSON reads the file, which it keeps for the first read of its layer.
+func (s *source) readJSON(parse func([]byte) error) error {
 	if s.size > training.MaxSize {
 		return &FileError{s.Path, &training.SizeError{Size: s.size, Max: training.MaxSize}}
 	}
@@ -83,7 +85,7 @@ func (f *facts) readJSON(s *source, parse func([]byte) error) error {
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
-	f.raw[s.Role] = digest.FromBytes(data)
+	s.data = data
 	if err := parse(data); err != nil {
 		return &FileError{s.Path, err}
 	}
@@ -275,7 +277,7 @@ func (f *facts) content(files []*source) digest.Digest {
 	case f.features != nil && f.features.Names != nil:
 		c.Features = f.features.Names
 	case f.features != nil:
-		c.Features = f.raw[RoleFeatures].Encoded()
+		c.Features = f.names.sum.Encoded()
 	}
 	for _, m := range f.metrics() {
 		c.Metrics[m.Path] = m.String()

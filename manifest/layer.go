@@ -1,6 +1,7 @@
 package manifest
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,7 +19,7 @@ import (
 )
 
 // packedLayer is a layer that streams from its source files as often as it is
-// opened. Nothing of it is kept but its descriptor.
+// opened, unless it is small enough to be kept.
 type packedLayer struct {
 	role   Role
 	format Format
@@ -25,7 +27,16 @@ type packedLayer struct {
 	files  []*source
 	desc   v1.Descriptor
 	diffID digest.Digest
+	kept   [][]byte // its bytes; nil: they are packed again
+
+	cache    Cache
+	key      string // of what the cache remembers of it; empty: nothing
+	recalled bool   // the files were not read
 }
+
+// maxKept bounds the packed bytes of an artifact, in all, that are kept in
+// memory between hashing and sending: a forest of the usual size is packed once.
+const maxKept = 16 << 20
 
 // layersOf groups the files into layers: model files by their top-level
 // directory, because oras refuses two layers of one title and titles that
@@ -70,16 +81,19 @@ func tarTitle(dir string, f Format) string {
 
 // measure reads the layers' files once and fills in digests, sizes and
 // annotations. A tar layer keeps every core busy by itself, so these go one
-// after another; the rest are small and go along.
-func measure(ctx context.Context, layers []*packedLayer) error {
+// after another; the rest are small and go along. What the cache remembers is
+// not read. At most room bytes of the layers are kept.
+func measure(ctx context.Context, layers []*packedLayer, cache Cache, room int64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
+	var left atomic.Int64
+	left.Store(room)
 	g.Go(func() error {
 		for _, l := range layers {
 			if l.format == FormatRaw {
 				continue
 			}
-			if err := l.measure(ctx); err != nil {
+			if err := l.measure(ctx, cache, &left); err != nil {
 				return err
 			}
 		}
@@ -87,34 +101,93 @@ func measure(ctx context.Context, layers []*packedLayer) error {
 	})
 	for _, l := range layers {
 		if l.format == FormatRaw {
-			g.Go(func() error { return l.measure(ctx) })
+			g.Go(func() error { return l.measure(ctx, cache, &left) })
 		}
 	}
 	return g.Wait()
 }
 
-func (l *packedLayer) measure(ctx context.Context) error {
+func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int64) error {
+	if l.recall(cache) {
+		return l.describe()
+	}
 	c := &counter{h: sha256.New()}
 	diff := sha256.New()
 	if l.format == FormatRaw {
 		// The file's own digest is the layer's.
 		c.h, diff = nil, nil
 	}
-	if err := l.write(ctx, c, diff); err != nil {
+	var w io.Writer = c
+	k := &keeper{room: room}
+	if l.keepable() {
+		w = io.MultiWriter(c, k)
+	}
+	if err := l.write(ctx, w, diff); err != nil {
 		return err
 	}
-	l.desc = v1.Descriptor{MediaType: mediaType(l.role, l.format), Digest: l.files[0].sum, Size: c.n}
+	l.kept = k.chunks
+	l.desc.Digest, l.desc.Size = l.files[0].sum, c.n
 	l.diffID = l.desc.Digest
-	if custom := l.files[0].MediaType; custom != "" {
-		l.desc.MediaType = custom
-	}
 	if l.format != FormatRaw {
 		l.desc.Digest = digest.NewDigest(digest.SHA256, c.h)
 		l.diffID = digest.NewDigest(digest.SHA256, diff)
 	}
-	var err error
+	l.remember()
+	return l.describe()
+}
+
+// describe completes the descriptor, when the files are known.
+func (l *packedLayer) describe() (err error) {
+	l.desc.MediaType = mediaType(l.role, l.format)
+	if custom := l.files[0].MediaType; custom != "" {
+		l.desc.MediaType = custom
+	}
 	l.desc.Annotations, err = l.annotations()
 	return err
+}
+
+// keepable reports whether it is worth trying to keep the layer. What is larger
+// would have to shrink more than models do, and fill the memory in vain.
+func (l *packedLayer) keepable() bool {
+	most := int64(maxKept)
+	if l.format == FormatTarGzip || l.format == FormatTarZstd {
+		most *= 8
+	}
+	for _, s := range l.files {
+		most -= s.size
+	}
+	return most >= 0
+}
+
+func (l *packedLayer) keptSize() (n int64) {
+	for _, c := range l.kept {
+		n += int64(len(c))
+	}
+	return n
+}
+
+// keeper holds on to what is written to it while there is room, which it shares
+// with others. It holds all of it or nothing.
+type keeper struct {
+	room   *atomic.Int64 // bytes
+	size   int64
+	full   bool
+	chunks [][]byte
+}
+
+func (k *keeper) Write(p []byte) (int, error) {
+	n := int64(len(p))
+	if k.full {
+		return len(p), nil
+	}
+	k.size += n
+	if k.room.Add(-n) < 0 {
+		k.room.Add(k.size)
+		k.full, k.chunks = true, nil
+		return len(p), nil
+	}
+	k.chunks = append(k.chunks, bytes.Clone(p))
+	return len(p), nil
 }
 
 // write streams the layer's bytes to w and its uncompressed bytes to diff,
@@ -167,9 +240,17 @@ func (c *counter) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// open packs the layer again into a reader. Reading ends with [*ChangedError]
-// instead of io.EOF if the bytes are not those that were measured.
+// open returns the layer's bytes, as they are kept or packed again. Reading ends
+// with [*ChangedError] instead of io.EOF if these are not those that were
+// measured.
 func (l *packedLayer) open(ctx context.Context) io.ReadCloser {
+	if l.kept != nil {
+		var all []io.Reader
+		for _, c := range l.kept {
+			all = append(all, bytes.NewReader(c))
+		}
+		return io.NopCloser(ContextReader(ctx, io.MultiReader(all...)))
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	pr, pw := io.Pipe()
 	r := &layerReader{PipeReader: pr, cancel: cancel, done: make(chan struct{})}
@@ -178,11 +259,26 @@ func (l *packedLayer) open(ctx context.Context) io.ReadCloser {
 		c := &counter{h: sha256.New()}
 		err := l.write(ctx, io.MultiWriter(pw, c), nil)
 		if err == nil && digest.NewDigest(digest.SHA256, c.h) != l.desc.Digest {
-			err = &ChangedError{l.files[0].Path}
+			err = l.changed(ctx)
 		}
 		pw.CloseWithError(err)
 	}()
 	return r
+}
+
+// changed finds out which of the files has other bytes than when it was read
+// first.
+func (l *packedLayer) changed(ctx context.Context) error {
+	for _, s := range l.files[1:] {
+		h := sha256.New()
+		if err := s.copyTo(ctx, h); err != nil {
+			return err
+		}
+		if digest.NewDigest(digest.SHA256, h) != s.sum {
+			return &ChangedError{Path: s.Path}
+		}
+	}
+	return &ChangedError{Path: l.files[0].Path}
 }
 
 // layerReader is the reading end of a layer being packed.

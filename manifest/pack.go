@@ -56,6 +56,10 @@ type PackOptions struct {
 	// at; see [joblib.Options].
 	Allow []string
 
+	// Cache remembers what files hold, so that those that have not changed are
+	// not read; nil: nothing does. See [Packed.Confirm].
+	Cache Cache
+
 	// Read is told of n more bytes of a file of that size being read to be
 	// hashed, from several goroutines at once; nil: nobody is.
 	Read func(path string, size int64, n int)
@@ -70,9 +74,9 @@ var (
 	ErrNoFiles  = errors.New("no files to pack")
 )
 
-// Packed is an artifact whose bytes are still in its source files: a read-only
-// graph that streams a layer whenever it is fetched. It is safe for concurrent
-// use.
+// Packed is an artifact most of whose bytes are still in its source files: a
+// read-only graph that streams a layer whenever it is fetched. At most 16 MiB of
+// packed bytes are kept in memory. It is safe for concurrent use.
 type Packed struct {
 	*Artifact
 	// Warnings tell what was odd about the files, a sentence each.
@@ -89,10 +93,11 @@ type Packed struct {
 	layers   []*packedLayer
 }
 
-// Pack makes an artifact of the files. It reads each of them once, to hash it,
-// and keeps none. The same files and options give the same digest on every
+// Pack makes an artifact of the files. It reads each of them once, at most, to
+// hash it and to see what is in it. The same files and options give the same digest on every
 // machine. Errors wrap [ErrUnsafePath], [ErrReserved], [ErrNoFiles], an
-// [*fs.PathError], or are a *[FileError] for a broken JSON file.
+// [*fs.PathError], or are a *[FileError] for a broken JSON file, or a
+// [*ChangedError] for a file that is being written.
 func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 	if o.Format == "" {
 		o.Format = FormatTarGzip
@@ -111,7 +116,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 		return nil, err
 	}
 	p := &Packed{layers: layersOf(files, o.Format)}
-	if err := measure(ctx, p.layers); err != nil {
+	if err := measure(ctx, p.layers, o.Cache, maxKept); err != nil {
 		return nil, err
 	}
 	facts.inspected(files)
@@ -163,7 +168,7 @@ func sources(inputs []Input, o PackOptions) ([]*source, error) {
 		if err := paths.add(in.Path); err != nil {
 			return nil, err
 		}
-		s, err := newSource(in)
+		s, err := newSource(in, o.Cache)
 		if err != nil {
 			return nil, err
 		}
@@ -188,8 +193,8 @@ func (p *Packed) modelConfig(f *facts, o PackOptions) Config {
 }
 
 // Fetch returns a reader of the manifest, the config or a layer, which is
-// packed as it is read; reading ends with [*ChangedError] if its files have
-// changed. The error wraps [fs.ErrNotExist] for anything else.
+// packed as it is read unless it was kept; reading ends with [*ChangedError] if
+// its files have changed. The error wraps [fs.ErrNotExist] for anything else.
 func (p *Packed) Fetch(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
 	switch d.Digest {
 	case p.Root.Digest:

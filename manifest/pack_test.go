@@ -10,11 +10,13 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
 	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -255,64 +257,200 @@ func TestPackErrors(t *testing.T) {
 	}
 }
 
-// TestChangedFile changes the model between packing and sending.
+// TestChangedFile changes the model, or the part beside it, between packing and
+// sending.
 func TestChangedFile(t *testing.T) {
-	for name, change := range map[string]func(f *os.File) error{
-		"grows":   func(f *os.File) error { _, err := f.WriteAt([]byte("x"), 1<<20); return err },
-		"shrinks": func(f *os.File) error { return f.Truncate(10) },
-		"changes": func(f *os.File) error { _, err := f.WriteAt([]byte("x"), 100); return err },
+	write := func(at int64) func(string) error {
+		return func(name string) error {
+			f, err := os.OpenFile(name, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("x"), at)
+			return errors.Join(err, f.Close())
+		}
+	}
+	const partPath = "models/scaler.joblib"
+	for name, change := range map[string]func(string) error{
+		"grows":   write(1 << 20),
+		"shrinks": func(name string) error { return os.Truncate(name, 10) },
+		"changes": write(100),
+		"is gone": os.Remove,
+		"is replaced": func(name string) error {
+			return errors.Join(os.WriteFile(name+".new", []byte("another"), 0o666), os.Rename(name+".new", name))
+		},
 	} {
-		for _, format := range []manifest.Format{manifest.FormatTarGzip, manifest.FormatRaw} {
-			t.Run(name+"/"+string(format), func(t *testing.T) {
-				dir := t.TempDir()
-				if err := os.CopyFS(dir, fraud()); err != nil {
-					t.Fatal(err)
-				}
-				p := pack(t, everyday(os.DirFS(dir)), manifest.PackOptions{Format: format})
-				f, err := os.OpenFile(filepath.Join(dir, modelPath), os.O_RDWR, 0)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if err := errors.Join(change(f), f.Close()); err != nil {
-					t.Fatal(err)
-				}
-				rc, err := p.Fetch(t.Context(), p.Manifest.Layers[0])
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer rc.Close()
-				_, err = io.Copy(io.Discard, rc)
-				var changed *manifest.ChangedError
-				if !errors.As(err, &changed) || changed.Path != modelPath {
-					t.Errorf("reading ended with %v; want a ChangedError for the model", err)
-				}
-			})
+		for _, format := range []manifest.Format{manifest.FormatTarGzip, manifest.FormatTarZstd, manifest.FormatRaw} {
+			for layer, path := range []string{modelPath, partPath} {
+				t.Run(name+"/"+string(format)+"/"+path, func(t *testing.T) {
+					dir := t.TempDir()
+					if err := os.CopyFS(dir, fraud()); err != nil {
+						t.Fatal(err)
+					}
+					if err := os.WriteFile(filepath.Join(dir, partPath), bytes.Repeat([]byte("part"), 1000), 0o666); err != nil {
+						t.Fatal(err)
+					}
+					in := append(everyday(os.DirFS(dir)), manifest.FromFS(os.DirFS(dir), partPath, partPath, manifest.RolePart))
+					p := pack(t, in, manifest.PackOptions{Format: format})
+					want := blobs(t, p)
+					if err := change(filepath.Join(dir, path)); err != nil {
+						t.Fatal(err)
+					}
+					// What is in memory is what was hashed.
+					if got := blobs(t, p); !maps.EqualFunc(got, want, bytes.Equal) {
+						t.Error("other blobs, and no error")
+					}
+					p.Forget()
+					if format != manifest.FormatRaw {
+						layer = 0
+					}
+					rc, err := p.Fetch(t.Context(), p.Manifest.Layers[layer])
+					if err != nil {
+						t.Fatal(err)
+					}
+					defer rc.Close()
+					_, err = io.Copy(io.Discard, rc)
+					changed, ok := errors.AsType[*manifest.ChangedError](err)
+					if !ok || changed.Path != path || changed.Cached || errors.Is(err, fs.ErrNotExist) != (name == "is gone") {
+						t.Errorf("reading ended with %v; want a ChangedError for %s", err, path)
+					}
+				})
+			}
 		}
 	}
 }
 
-func TestFetchStops(t *testing.T) {
-	p := pack(t, everyday(fraud()), manifest.PackOptions{})
-	ctx, cancel := context.WithCancel(t.Context())
-	rc, err := p.Fetch(ctx, p.Manifest.Layers[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	if _, err := io.Copy(io.Discard, rc); !errors.Is(err, context.Canceled) {
-		t.Errorf("after cancel: %v", err)
-	}
-	rc.Close()
+// growing is a file that is written to while it is read.
+type growing struct {
+	fstest.MapFS
+	written bool
+}
 
-	// Closing early releases everything; the race detector and a deadlock
-	// would tell.
-	if rc, err = p.Fetch(t.Context(), p.Manifest.Layers[0]); err != nil {
-		t.Fatal(err)
+func (g *growing) Open(name string) (fs.File, error) {
+	f, err := g.MapFS.Open(name)
+	return &growingFile{f, g}, err
+}
+
+type growingFile struct {
+	fs.File
+	fsys *growing
+}
+
+func (g *growingFile) Read(p []byte) (int, error) {
+	g.fsys.written = true
+	return g.File.Read(p)
+}
+
+func (g *growingFile) Stat() (fs.FileInfo, error) {
+	info, err := g.File.Stat()
+	return writtenInfo{info, g.fsys.written}, err
+}
+
+type writtenInfo struct {
+	fs.FileInfo
+	written bool
+}
+
+func (i writtenInfo) ModTime() time.Time {
+	if i.written {
+		return i.FileInfo.ModTime().Add(1)
 	}
-	rc.Read(make([]byte, 10))
-	rc.Close()
-	if _, err := p.Fetch(t.Context(), v1.Descriptor{Digest: "sha256:00"}); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("unknown blob: %v", err)
+	return i.FileInfo.ModTime()
+}
+
+// TestWrittenWhileHashed writes to the model in place, while it is read first:
+// what was read is neither the old model nor the new one.
+func TestWrittenWhileHashed(t *testing.T) {
+	fsys := &growing{MapFS: fstest.MapFS{"m": {Data: []byte("a model"), ModTime: time.Unix(1e9, 0)}}}
+	_, err := manifest.Pack(t.Context(), []manifest.Input{manifest.FromFS(fsys, "m", "m", manifest.RoleModel)}, manifest.PackOptions{})
+	if changed, ok := errors.AsType[*manifest.ChangedError](err); !ok || changed.Path != "m" {
+		t.Errorf("Pack: %v; want a ChangedError", err)
+	}
+}
+
+// TestKept counts what stays in memory: all, or nothing of a layer.
+func TestKept(t *testing.T) {
+	const limit = 16 << 20
+	noise := make([]byte, limit+1)
+	rand.NewChaCha8([32]byte{}).Read(noise)
+	for _, tt := range []struct {
+		name   string
+		format manifest.Format
+		sizes  []int // of files in directories of their own
+		noise  bool
+		layers int // that are kept
+	}{
+		{"small", manifest.FormatTarGzip, []int{1000, 1000}, true, 2},
+		{"shrinks", manifest.FormatTarGzip, []int{5 * limit}, false, 1},
+		{"shrinks, zstd", manifest.FormatTarZstd, []int{2 * limit}, false, 1},
+		{"too large", manifest.FormatTarGzip, []int{limit}, true, 0},
+		{"one too many", manifest.FormatTarGzip, []int{limit / 2, limit / 2, limit / 4}, true, 2},
+		{"raw", manifest.FormatRaw, []int{limit}, true, 1},
+		{"large raw", manifest.FormatRaw, []int{limit + 1}, true, 0},
+		{"far too large", manifest.FormatTarGzip, []int{9 * limit}, false, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			fsys := make(fstest.MapFS)
+			var in []manifest.Input
+			for i, size := range tt.sizes {
+				name := fmt.Sprintf("d%d/m", i)
+				data := make([]byte, size)
+				if tt.noise {
+					copy(data, noise)
+				}
+				fsys[name] = &fstest.MapFile{Data: data}
+				in = append(in, manifest.FromFS(fsys, name, name, manifest.RoleModel))
+			}
+			p := pack(t, in, manifest.PackOptions{Format: tt.format})
+			var sizes []int64
+			for _, l := range p.Manifest.Layers {
+				sizes = append(sizes, l.Size)
+			}
+			kept, layers := p.Kept(), 0
+			for _, n := range sizes {
+				if kept >= n {
+					kept -= n
+					layers++
+				}
+			}
+			if kept != 0 || layers != tt.layers || p.Kept() > limit {
+				t.Errorf("%d bytes kept of layers of %d bytes; want those of %d layers", p.Kept(), sizes, tt.layers)
+			}
+			blobs(t, p)
+		})
+	}
+}
+
+// TestFetchStops stops in the middle, of a layer in memory and of one that is
+// packed: the bubble ends only when every goroutine has.
+func TestFetchStops(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			p := pack(t, everyday(fraud()), manifest.PackOptions{})
+			if !kept {
+				p.Forget()
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			rc, err := p.Fetch(ctx, p.Manifest.Layers[0])
+			if err != nil {
+				t.Fatal(err)
+			}
+			cancel()
+			if _, err := io.Copy(io.Discard, rc); !errors.Is(err, context.Canceled) {
+				t.Errorf("after cancel: %v", err)
+			}
+			rc.Close()
+
+			if rc, err = p.Fetch(t.Context(), p.Manifest.Layers[0]); err != nil {
+				t.Fatal(err)
+			}
+			rc.Read(make([]byte, 10))
+			rc.Close()
+			if _, err := p.Fetch(t.Context(), v1.Descriptor{Digest: "sha256:00"}); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("unknown blob: %v", err)
+			}
+		})
 	}
 }
 

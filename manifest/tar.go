@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,28 +19,46 @@ import (
 	"galley/manifest/joblib"
 )
 
-// ChangedError says that a file's bytes were no longer those that had been
-// hashed when they were read again to be sent.
-type ChangedError struct{ Path string }
+// ChangedError says that a file changed while it was read, or that it was no
+// longer what had been hashed when it was read again to be sent.
+type ChangedError struct {
+	Path string
+	Err  error // why it could not be read again; nil: it has other bytes
+	// Cached says that [PackOptions.Cache] had told what it holds, and has
+	// forgotten it now. Packing again will do.
+	Cached bool
+}
 
 func (e *ChangedError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("read %s: the file changed after it was hashed: %v", e.Path, e.Err)
+	}
 	return fmt.Sprintf("read %s: the file changed while it was read", e.Path)
 }
+
+// Unwrap returns the cause.
+func (e *ChangedError) Unwrap() error { return e.Err }
 
 // source is one file to pack, with what was learned of it on the first read.
 type source struct {
 	Input
 	size int64
 	exec bool
+	data []byte        // what it holds, if that is known before the first read
 	sum  digest.Digest // empty before the first read
+	past bool          // that was another's, and the file was there
 	read func(path string, size int64, n int)
 
 	scan   joblib.Options
 	report *joblib.Report // after the first read
+
+	cache  Cache
+	id     string // by the cache; empty: nothing is remembered
+	steady bool   // it was the same file before and after the first read
 }
 
 // newSource looks at the file without reading it.
-func newSource(in Input) (*source, error) {
+func newSource(in Input, cache Cache) (*source, error) {
 	f, err := in.Open()
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", in.Path, err)
@@ -56,6 +75,8 @@ func newSource(in Input) (*source, error) {
 		Input: in,
 		size:  info.Size(),
 		exec:  in.Role == RoleCode && info.Mode()&0o100 != 0,
+		cache: cache,
+		id:    identify(cache, info),
 	}, nil
 }
 
@@ -72,23 +93,46 @@ func (s *source) mode() fs.FileMode {
 // what is in them, every call fails with [*ChangedError] if the size is no
 // longer what it was.
 func (s *source) copyTo(ctx context.Context, w io.Writer) error {
+	if data := s.data; data != nil {
+		s.data = nil
+		r := bytes.NewReader(data)
+		return s.firstRead(r, ContextReader(ctx, r), w)
+	}
 	f, err := s.Open()
+	if err != nil && (s.sum != "" || s.past) {
+		return &ChangedError{Path: s.Path, Err: err}
+	}
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
 	defer f.Close()
 	r := ContextReader(ctx, f)
-	if s.sum == "" {
-		return s.firstRead(f, r, w)
+	if s.sum != "" {
+		return s.exactly(f, r, w)
 	}
-	return s.exactly(f, r, w)
+	before, err := f.Stat()
+	if err == nil {
+		err = s.firstRead(f, r, w)
+	}
+	if err != nil {
+		return err
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("pack %s: %w", s.Path, err)
+	}
+	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
+		return &ChangedError{Path: s.Path}
+	}
+	s.steady = identify(s.cache, before) == s.id && identify(s.cache, after) == s.id
+	return nil
 }
 
 // firstRead copies like exactly, and hashes and inspects on the way.
-func (s *source) firstRead(f fs.File, r io.Reader, w io.Writer) error {
+func (s *source) firstRead(src, r io.Reader, w io.Writer) error {
 	h := sha256.New()
 	stream := joblib.NewStream(s.scan)
-	err := s.exactly(f, io.TeeReader(r, io.MultiWriter(s.watch(h), stream)), w)
+	err := s.exactly(src, io.TeeReader(r, io.MultiWriter(s.watch(h), stream)), w)
 	report, serr := stream.Close(err)
 	if err == nil && serr != nil {
 		err = fmt.Errorf("pack %s: %w", s.Path, serr)
@@ -97,15 +141,15 @@ func (s *source) firstRead(f fs.File, r io.Reader, w io.Writer) error {
 	return err
 }
 
-// exactly copies as many bytes as the file had from r, which reads f, to w.
-func (s *source) exactly(f fs.File, r io.Reader, w io.Writer) error {
+// exactly copies as many bytes as the file had from r, which reads src, to w.
+func (s *source) exactly(src, r io.Reader, w io.Writer) error {
 	n, err := io.Copy(w, io.LimitReader(r, s.size))
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
 	// One byte more than expected shows that the file grew.
-	if more, _ := io.ReadFull(f, make([]byte, 1)); n != s.size || more != 0 {
-		return &ChangedError{s.Path}
+	if more, _ := io.ReadFull(src, make([]byte, 1)); n != s.size || more != 0 {
+		return &ChangedError{Path: s.Path}
 	}
 	return nil
 }

@@ -225,7 +225,7 @@ func BenchmarkFirstRead(b *testing.B) {
 			b.SetBytes(int64(len(data)))
 			b.ReportAllocs()
 			for b.Loop() {
-				s, err := newSource(in)
+				s, err := newSource(in, nil)
 				if err == nil {
 					err = s.copyTo(b.Context(), io.Discard)
 				}

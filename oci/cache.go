@@ -18,65 +18,60 @@ import (
 // maxCache bounds the manifests that are kept, in bytes.
 const maxCache = 64 << 20
 
-// ManifestCache keeps manifests by their digest in a directory. They never
-// change, and are verified whenever they are read back: a file that is altered
-// is as good as none. Nothing that goes wrong with the directory is an error,
-// for what is not kept is fetched again. A nil cache keeps nothing; it is safe
-// for use by several goroutines and processes.
-type ManifestCache struct {
+// cacheRoot is $GALLEY_CACHE, else galley's place in the user's cache directory;
+// empty if there is no such place. env looks up environment variables.
+func cacheRoot(env func(string) string) string {
+	if dir := env("GALLEY_CACHE"); dir != "" {
+		return dir
+	}
+	user, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(user, "galley")
+}
+
+// cacheDir is a directory of files that can be done without: nothing that goes
+// wrong with it is an error. It is safe for use by several goroutines and
+// processes.
+type cacheDir struct {
 	dir   string
-	limit int64
-	grew  atomic.Bool // since it was trimmed
+	limit int64 // bytes of all files
+	// mode is that of the files; directories can be searched as well.
+	mode fs.FileMode
+	grew atomic.Bool // since it was trimmed
 }
 
-// NewManifestCache returns the cache in $GALLEY_CACHE, else in galley's place in
-// the user's cache directory, or nil if there is no such place. It writes
-// nothing yet. env looks up environment variables, as [os.Getenv] does.
-func NewManifestCache(env func(string) string) *ManifestCache {
-	dir := env("GALLEY_CACHE")
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return nil
-		}
-		dir = filepath.Join(user, "galley")
-	}
-	return &ManifestCache{dir: filepath.Join(dir, "manifests"), limit: maxCache}
-}
-
-func (c *ManifestCache) file(d digest.Digest) string {
-	return filepath.Join(c.dir, d.Algorithm().String(), d.Encoded())
-}
-
-// get returns the manifest of that digest, if it is here.
-func (c *ManifestCache) get(d digest.Digest) ([]byte, bool) {
-	if c == nil || d.Validate() != nil {
-		return nil, false
-	}
-	name := c.file(d)
-	if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() || info.Size() > maxManifest {
-		return nil, false
+// read returns a file of at most so many bytes, and what its system tells of it.
+func (c *cacheDir) read(name string, limit int64) ([]byte, fs.FileInfo) {
+	name = filepath.Join(c.dir, name)
+	if info, err := os.Lstat(name); err != nil || !info.Mode().IsRegular() || info.Size() > limit {
+		return nil, nil
 	}
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, false
+		return nil, nil
 	}
 	defer f.Close()
-	doc, err := io.ReadAll(io.LimitReader(f, maxManifest+1))
-	return doc, err == nil && d.Algorithm().FromBytes(doc) == d
+	info, err := f.Stat()
+	if err != nil {
+		return nil, nil
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil || int64(len(data)) > limit {
+		return nil, nil
+	}
+	return data, info
 }
 
-// put keeps a manifest of that digest, whole or not at all.
-func (c *ManifestCache) put(d digest.Digest, doc []byte) {
-	if c == nil {
-		return
-	}
-	name := c.file(d)
-	if os.MkdirAll(filepath.Dir(name), 0o777) != nil {
+// write writes a file, whole or not at all.
+func (c *cacheDir) write(name string, data []byte) {
+	name = filepath.Join(c.dir, name)
+	if os.MkdirAll(filepath.Dir(name), c.mode|c.mode>>2&0o111) != nil {
 		return
 	}
 	temp := name + "." + rand.Text()
-	if os.WriteFile(temp, doc, 0o666) != nil || os.Rename(temp, name) != nil {
+	if os.WriteFile(temp, data, c.mode) != nil || os.Rename(temp, name) != nil {
 		os.Remove(temp)
 		return
 	}
@@ -85,8 +80,8 @@ func (c *ManifestCache) put(d digest.Digest, doc []byte) {
 
 // trim removes the oldest files until the rest is within bounds. What killed
 // processes left half-written is among them.
-func (c *ManifestCache) trim() {
-	if c == nil || !c.grew.Swap(false) {
+func (c *cacheDir) trim() {
+	if !c.grew.Swap(false) {
 		return
 	}
 	type file struct {
@@ -118,12 +113,58 @@ func (c *ManifestCache) trim() {
 	}
 }
 
+// ManifestCache keeps manifests by their digest in a directory. They never
+// change, and are verified whenever they are read back: a file that is altered
+// is as good as none. Nothing that goes wrong with the directory is an error,
+// for what is not kept is fetched again. A nil cache keeps nothing; it is safe
+// for use by several goroutines and processes.
+type ManifestCache struct{ cacheDir }
+
+// NewManifestCache returns the cache in $GALLEY_CACHE, else in galley's place in
+// the user's cache directory, or nil if there is no such place. It writes
+// nothing yet. env looks up environment variables, as [os.Getenv] does.
+func NewManifestCache(env func(string) string) *ManifestCache {
+	root := cacheRoot(env)
+	if root == "" {
+		return nil
+	}
+	return &ManifestCache{cacheDir{dir: filepath.Join(root, "manifests"), limit: maxCache, mode: 0o666}}
+}
+
+// file is where the manifest of that digest lies in the directory.
+func (c *ManifestCache) file(d digest.Digest) string {
+	return filepath.Join(d.Algorithm().String(), d.Encoded())
+}
+
+// get returns the manifest of that digest, if it is here.
+func (c *ManifestCache) get(d digest.Digest) ([]byte, bool) {
+	if c == nil || d.Validate() != nil {
+		return nil, false
+	}
+	doc, info := c.read(c.file(d), maxManifest)
+	return doc, info != nil && d.Algorithm().FromBytes(doc) == d
+}
+
+// put keeps a manifest of that digest.
+func (c *ManifestCache) put(d digest.Digest, doc []byte) {
+	if c != nil {
+		c.write(c.file(d), doc)
+	}
+}
+
+// trim keeps the cache within bounds.
+func (c *ManifestCache) trim() {
+	if c != nil {
+		c.cacheDir.trim()
+	}
+}
+
 // LookCache is where what was found in the layers of base images is kept, next
 // to the manifests; "" if there is no such place. See [NewManifestCache].
 func LookCache(env func(string) string) image.DirCache {
-	c := NewManifestCache(env)
-	if c == nil {
+	root := cacheRoot(env)
+	if root == "" {
 		return ""
 	}
-	return image.DirCache(filepath.Join(filepath.Dir(c.dir), "looks"))
+	return image.DirCache(filepath.Join(root, "looks"))
 }

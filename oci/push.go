@@ -34,7 +34,8 @@ type Pushed struct {
 // same bytes, or another artifact of the same content, stays where it is: a new
 // commit with the same model is no new model. Where one does, the other tags
 // come to it, and nothing is copied. Tags that never move are refused with a
-// [*TakenError] before anything is written.
+// [*TakenError] before anything is written, and files that are not what a cache
+// told of them with a [*manifest.ChangedError].
 func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pushed, error) {
 	done := Pushed{Root: p.Root, Tags: o.Tags}
 	if len(o.Tags) == 0 {
@@ -68,6 +69,10 @@ func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pus
 		return done, nil
 	}
 	if err := o.Rules.CheckMoves(ctx, t, move, have, done.Root.Digest); err != nil {
+		return done, err
+	}
+	// Until here a cache may have told what the files hold.
+	if err := p.Confirm(ctx); err != nil {
 		return done, err
 	}
 	done.Written = true

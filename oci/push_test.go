@@ -3,6 +3,7 @@ package oci_test
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -186,17 +187,32 @@ func TestPushOfContentThatIsThere(t *testing.T) {
 	}
 }
 
-// TestPushReportsChange changes the model after it was hashed.
+// TestPushReportsChange changes a model after it was hashed. One that is small is
+// sent as it was then; one that is not kept in memory is not sent.
 func TestPushReportsChange(t *testing.T) {
-	target, _ := newTarget(t)
-	fsys := project("one")
-	p := packProject(t, fsys, manifest.PackOptions{})
-	fsys[modelFile].Data = project("two")[modelFile].Data
-	_, err := oci.Push(t.Context(), target, p, oci.PushOptions{Tags: []string{"v1"}})
-	if changed, ok := errors.AsType[*manifest.ChangedError](err); !ok || changed.Path != modelFile {
-		t.Errorf("push of a changed file: %v", err)
-	}
-	if _, err := target.Resolve(t.Context(), "v1"); !errors.Is(err, oci.ErrNotFound) {
-		t.Errorf("the tag is there: %v", err)
+	for name, size := range map[string]int{"small": 0, "large": 17 << 20} {
+		t.Run(name, func(t *testing.T) {
+			target, _ := newTarget(t)
+			noise := make([]byte, size)
+			rand.NewChaCha8([32]byte{}).Read(noise)
+			fsys := project("one")
+			fsys[modelFile].Data = append(fsys[modelFile].Data, noise...)
+			p := packProject(t, fsys, manifest.PackOptions{})
+			fsys[modelFile].Data = append(project("two")[modelFile].Data, noise...)
+			_, err := oci.Push(t.Context(), target, p, oci.PushOptions{Tags: []string{"v1"}})
+			d, rerr := target.Resolve(t.Context(), "v1")
+			if size == 0 {
+				if err != nil || rerr != nil || d.Digest != p.Root.Digest {
+					t.Errorf("push: %v, and then v1 is %v, %v", err, d.Digest, rerr)
+				}
+				return
+			}
+			if changed, ok := errors.AsType[*manifest.ChangedError](err); !ok || changed.Path != modelFile {
+				t.Errorf("push of a changed file: %v", err)
+			}
+			if !errors.Is(rerr, oci.ErrNotFound) {
+				t.Errorf("the tag is there: %v", rerr)
+			}
+		})
 	}
 }

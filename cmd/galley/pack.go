@@ -25,6 +25,7 @@ type packOptions struct {
 	layerFormat                     string
 	annotations                     []string
 	noVCS                           bool
+	noCache                         bool
 	allow                           []string // globals of pickles, besides galley.yaml's
 }
 
@@ -103,6 +104,9 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 		a.addVCS(ctx, dir, p.selection, o, &opts)
 		progress, stop := a.progress()
 		opts.Read = reading(progress)
+		if !o.noCache {
+			opts.Cache = oci.NewFileCache(a.env)
+		}
 		p.Packed, err = manifest.Pack(ctx, p.inputs(), opts)
 		stop()
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -38,6 +39,10 @@ and writing it are two requests, for registries have no compare-and-swap.
 FILE=PATH says where the file lies in the artifact, :ROLE what it is: model,
 part, features, summary, doc, code or dataset, or a media type.
 
+A model that has not been written to since the last push is not read again to
+find that out: what was in it is kept in the user's cache directory, or
+$GALLEY_CACHE. Before anything is written, all of it is read.
+
 Push reads what is pickled in the model, and never loads it. It refuses (exit 3)
 what would run code when it is loaded, and features that are not the model's;
 galley scan and galley inspect FILE say more.`,
@@ -51,6 +56,7 @@ galley scan and galley inspect FILE say more.`,
 	f := cmd.Flags()
 	f.BoolVar(&o.dryRun, "dry-run", false, "show what would be pushed, and its digest; send nothing")
 	f.BoolVar(&o.force, "new", false, "push even if the tags name the same model already")
+	f.BoolVar(&o.noCache, "no-cache", false, "read every file; believe and remember nothing of those that did not change")
 	o.packOptions.flags(f)
 	o.safety.flags(f)
 	o.safety.mismatchFlag(f)
@@ -89,25 +95,14 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 		return err
 	}
 	o.packOptions.allow = o.safety.allow
-	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
+	p, done, err := a.packAndSend(ctx, dst, tags, files, o)
+	if changed, ok := errors.AsType[*manifest.ChangedError](err); ok && changed.Cached {
+		a.warn("%s is not what was remembered of it; it is read again", printable(changed.Path))
+		o.noCache = true
+		p, done, err = a.packAndSend(ctx, dst, tags, files, o)
+	}
 	if err != nil {
 		return err
-	}
-	defer p.Close()
-	a.tellPacked(p)
-	if err := a.checkPacked(p, o.safety); err != nil {
-		return err
-	}
-	done := oci.Pushed{Root: p.Root, Tags: tags, Written: true}
-	if o.dryRun {
-		a.note("dry run: nothing was sent")
-	} else if done, err = a.send(ctx, dst, p, tags, o); err != nil {
-		shown := dst.ref
-		if len(tags) > 0 {
-			shown = shown.WithTag(tags[0])
-		}
-		err = &failedAt{dst.client.Explain("push", shown, err), dst.ref}
-		return &pushFailed{err, dst.ref, tags, append(append(o.keepArgs(p), o.safety.args()...), files...)}
 	}
 	ref := dst.ref.At(done.Root.Digest)
 	text := ref.String()
@@ -117,6 +112,33 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	return a.show(pushedAnswer{
 		written{text, done.Root.Digest.String(), done.Tags}, !done.Written, o.dryRun, fileAnswers(p.Artifact), notNil(p.Warnings),
 	}, text+"\n")
+}
+
+// packAndSend packs the files, says what they are, and pushes them.
+func (a *app) packAndSend(ctx context.Context, dst *place, tags, files []string, o pushOptions) (*packed, oci.Pushed, error) {
+	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
+	if err != nil {
+		return nil, oci.Pushed{}, err
+	}
+	defer p.Close()
+	a.tellPacked(p)
+	done := oci.Pushed{Root: p.Root, Tags: tags, Written: true}
+	if err := a.checkPacked(p, o.safety); err != nil {
+		return p, done, err
+	}
+	if o.dryRun {
+		a.note("dry run: nothing was sent")
+		return p, done, nil
+	}
+	if done, err = a.send(ctx, dst, p, tags, o); err != nil {
+		shown := dst.ref
+		if len(tags) > 0 {
+			shown = shown.WithTag(tags[0])
+		}
+		err = &failedAt{dst.client.Explain("push", shown, err), dst.ref}
+		err = &pushFailed{err, dst.ref, tags, append(append(o.keepArgs(p), o.safety.args()...), files...)}
+	}
+	return p, done, err
 }
 
 // splitPushArgs takes the reference off the arguments: the first one, unless

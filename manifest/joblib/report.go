@@ -1,6 +1,12 @@
 package joblib
 
-import "slices"
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"slices"
+	"strconv"
+)
 
 // Report is what a file holds. All of it but the verdict and the findings is
 // the claim of whoever wrote the file, and strings may hold anything.
@@ -99,6 +105,40 @@ type Param struct {
 	// Value is nil, a bool, int64, float64 or string. What is none of these
 	// is not listed. A float is finite: others are their names, as strings.
 	Value any `json:"value"`
+}
+
+// MarshalJSON writes a float as Python does, with a point or an exponent, so that
+// it reads back as one.
+func (p Param) MarshalJSON() ([]byte, error) {
+	wire := struct {
+		Name  string `json:"name"`
+		Value any    `json:"value"`
+	}{p.Name, p.Value}
+	if f, ok := p.Value.(float64); ok && f == math.Trunc(f) && math.Abs(f) < 1e21 {
+		wire.Value = json.RawMessage(strconv.FormatFloat(f, 'f', 1, 64))
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false) // that is for whoever encodes the whole to say
+	err := e.Encode(wire)
+	return b.Bytes(), err
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (p *Param) UnmarshalJSON(data []byte) error {
+	var wire struct {
+		Name  string          `json:"name"`
+		Value json.RawMessage `json:"value"`
+	}
+	if err := json.Unmarshal(data, &wire); err != nil {
+		return err
+	}
+	p.Name = wire.Name
+	if n, err := strconv.ParseInt(string(wire.Value), 10, 64); err == nil {
+		p.Value = n
+		return nil
+	}
+	return json.Unmarshal(wire.Value, &p.Value)
 }
 
 // Find returns the first model of the tree below m, m itself included, for
