@@ -7,7 +7,6 @@ import (
 	"hash/crc32"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/flate"
@@ -20,10 +19,11 @@ import (
 var marker = []byte{0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff}
 
 const (
-	// maxPiece bounds the bytes between two markers: a block that does not
-	// shrink at all, with the headers of its stored parts.
-	maxPiece = blockSize + 4<<10
-	readSize = 128 << 10
+	readSize = 64 << 10 // of what is cut
+	// maxPieces bounds memory, at 2 MiB each. One of them is being read, and
+	// as many more are inflated at a time as keep up with whoever hashes and
+	// writes what comes out.
+	maxPieces = 4
 	// window is how far back deflate refers (RFC 1951, section 2).
 	window = 32 << 10
 )
@@ -36,6 +36,14 @@ type piece struct {
 	ready  chan struct{} // plain and sound are set
 }
 
+// open gives the piece its buffers.
+func (p *piece) open() {
+	if p.packed == nil {
+		p.packed, p.plain = buffer(), buffer()
+	}
+	p.packed = p.packed[:0]
+}
+
 // gzipReader reads what any gzip reader reads, and fails where it fails. Where
 // the stream is in the framing of model layers, one goroutine cuts it at the
 // markers, several inflate the pieces, and Read puts them together. A marker
@@ -45,6 +53,7 @@ type piece struct {
 // from the end of the framing, the stream is read by one goroutine.
 type gzipReader struct {
 	src     io.Reader
+	pieces  []piece // all there are
 	free    chan *piece
 	packed  chan *piece // to be inflated
 	ordered chan *piece
@@ -83,13 +92,12 @@ func newGzipReader(src io.Reader) (*gzipReader, error) {
 		z.tail, err = gzip.NewReader(io.MultiReader(bytes.NewReader(head[:n]), src))
 		return z, err
 	}
-	workers := min(runtime.GOMAXPROCS(0), maxWorkers)
-	pieces := workers + 2
-	z.free, z.packed, z.ordered = make(chan *piece, pieces), make(chan *piece, pieces), make(chan *piece, pieces)
-	for range pieces {
-		z.free <- &piece{}
+	z.pieces = make([]piece, maxPieces)
+	z.free, z.packed, z.ordered = make(chan *piece, maxPieces), make(chan *piece, maxPieces), make(chan *piece, maxPieces)
+	for i := range z.pieces {
+		z.free <- &z.pieces[i]
 	}
-	for range workers {
+	for range min(runtime.GOMAXPROCS(0), maxPieces-1) {
 		z.wg.Go(func() {
 			for p := range z.packed {
 				p.plain, p.sound = inflate(p.plain, p.packed)
@@ -106,6 +114,7 @@ func (z *gzipReader) cut() {
 	defer close(z.ordered)
 	defer close(z.packed)
 	p := <-z.free
+	p.open()
 	for seen := 0; ; {
 		if i := bytes.Index(p.packed[seen:], marker); i >= 0 {
 			var next *piece
@@ -115,8 +124,9 @@ func (z *gzipReader) cut() {
 				z.rest = p.packed
 				return
 			}
+			next.open()
 			end := seen + i + len(marker)
-			next.packed = append(next.packed[:0], p.packed[end:]...)
+			next.packed = append(next.packed, p.packed[end:]...)
 			p.packed, p.ready = p.packed[:end], make(chan struct{})
 			z.packed <- p
 			z.ordered <- p
@@ -124,11 +134,10 @@ func (z *gzipReader) cut() {
 			continue
 		}
 		seen = max(0, len(p.packed)-len(marker)+1)
-		if z.restErr != nil || len(p.packed) > maxPiece || z.stopped() {
+		if z.restErr != nil || len(p.packed) > maxPacked || z.stopped() {
 			z.rest = p.packed
 			return
 		}
-		p.packed = slices.Grow(p.packed, readSize)
 		var n int
 		n, z.restErr = z.src.Read(p.packed[len(p.packed):][:readSize])
 		p.packed = p.packed[:len(p.packed)+n]
@@ -144,8 +153,7 @@ func (z *gzipReader) stopped() bool {
 	}
 }
 
-// inflate inflates a piece into dst, which it makes as long as a block, and
-// reports whether it can be trusted: nothing in it refers to what is before it,
+// inflate inflates a piece into dst, which has room for a block, and reports whether it can be trusted: nothing in it refers to what is before it,
 // and it ends between two blocks, at a byte, not after the last one. That is
 // what the decompressor says when it comes to the end of a block, for it takes
 // no byte more from src than it needs; its own count of them is not used, which
@@ -155,7 +163,7 @@ func inflate(dst, packed []byte) ([]byte, bool) {
 	var end flate.InflateCheckpoint
 	left := -1 // in src at that point
 	z := flate.NewReaderOpts(src, flate.WithEobCallback(func(c flate.InflateCheckpoint) { end, left = c, src.Len() }))
-	dst = slices.Grow(dst[:0], blockSize)[:blockSize]
+	dst = dst[:blockSize]
 	n, err := io.ReadFull(z, dst)
 	if err == nil {
 		// It must fail for want of a block, and there may be more to it.
@@ -238,6 +246,11 @@ func (z *gzipReader) Close() error {
 		z.wg.Wait()
 	}
 	z.left, z.tail = nil, errorReader{io.ErrClosedPipe}
+	for _, p := range z.pieces {
+		release(p.packed)
+		release(p.plain)
+	}
+	z.pieces = nil
 	return nil
 }
 

@@ -18,10 +18,31 @@ import (
 // inflated, on all cores. The bytes do not depend on the number of cores.
 const (
 	blockSize = 1 << 20
+	// maxPacked bounds a block that does not shrink at all, with the headers
+	// of its stored parts.
+	maxPacked = blockSize + 4<<10
 	// maxWorkers bounds memory: a worker holds a block, its packed form and
-	// a compressor, about 3 MiB.
+	// a compressor, about 3 MiB. As many keep up with the digests, which are
+	// computed by one goroutine each.
 	maxWorkers = 4
 )
+
+// buffers are reused from one layer to the next, and from hashing to sending:
+// they are most of the memory that either needs.
+var (
+	buffers   = sync.Pool{New: func() any { return new([maxPacked + readSize]byte) }}
+	deflaters sync.Pool // of *flate.Writer
+)
+
+// buffer is an empty buffer for a block, packed or not.
+func buffer() []byte { return buffers.Get().(*[maxPacked + readSize]byte)[:0] }
+
+// release takes back what [buffer] gave, if it gave it.
+func release(b []byte) {
+	if cap(b) == maxPacked+readSize {
+		buffers.Put((*[maxPacked + readSize]byte)(b[:cap(b)]))
+	}
+}
 
 // gzipHeader is deflate, no extra fields, no time, fastest algorithm, unknown
 // system (RFC 1952, section 2.3).
@@ -105,7 +126,7 @@ func (z *gzipWriter) Write(p []byte) (int, error) {
 			}
 			z.cur = <-z.free
 			if z.cur.raw == nil {
-				z.cur.raw = make([]byte, 0, blockSize)
+				z.cur.raw, z.cur.packed = buffer(), buffer()
 			}
 			z.cur.raw = z.cur.raw[:0]
 		}
@@ -138,6 +159,11 @@ func (z *gzipWriter) Close() error {
 	close(z.hashing)
 	close(z.writing)
 	z.wg.Wait()
+	close(z.free)
+	for b := range z.free {
+		release(b.raw)
+		release(b.packed)
+	}
 	if err := z.failed(); err != nil {
 		return err
 	}
@@ -152,10 +178,14 @@ func (z *gzipWriter) Close() error {
 }
 
 func (z *gzipWriter) pack() {
-	w, err := flate.NewWriter(nil, flate.BestSpeed)
-	if err != nil {
-		z.fail(err)
+	var err error
+	w, _ := deflaters.Get().(*flate.Writer)
+	if w == nil {
+		if w, err = flate.NewWriter(nil, flate.BestSpeed); err != nil {
+			z.fail(err)
+		}
 	}
+	defer deflaters.Put(w)
 	for b := range z.packing {
 		if err == nil {
 			b.packed = b.packed[:0]

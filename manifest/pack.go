@@ -75,7 +75,7 @@ var (
 )
 
 // Packed is an artifact most of whose bytes are still in its source files: a
-// read-only graph that streams a layer whenever it is fetched. At most 16 MiB of
+// read-only graph that streams a layer whenever it is fetched. At most 8 MiB of
 // packed bytes are kept in memory. It is safe for concurrent use.
 type Packed struct {
 	*Artifact

@@ -370,7 +370,7 @@ func TestWrittenWhileHashed(t *testing.T) {
 
 // TestKept counts what stays in memory: all, or nothing of a layer.
 func TestKept(t *testing.T) {
-	const limit = 16 << 20
+	const limit = 8 << 20
 	noise := make([]byte, limit+1)
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	for _, tt := range []struct {

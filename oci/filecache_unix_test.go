@@ -17,11 +17,8 @@ import (
 // later is a clock by which files that were written just now are old.
 func later() time.Time { return time.Now().Add(time.Minute) }
 
-// cachedFile is a model in a directory of its own, and what was read of it.
-type cachedFile struct {
-	dir  string
-	read int
-}
+// cachedFile is a model in a directory of its own.
+type cachedFile struct{ dir string }
 
 func newCachedFile(t *testing.T, text string) *cachedFile {
 	t.Helper()

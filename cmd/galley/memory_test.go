@@ -3,6 +3,9 @@
 package main
 
 import (
+	"errors"
+	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,30 +13,53 @@ import (
 	"testing"
 )
 
-// TestMemory pushes and pulls a sparse model of 2 GiB: the memory of either
-// does not depend on its size, and nothing is copied to a temporary directory.
+// TestMemory pushes and pulls models of 2 GiB that are sparse, and of 256 MiB that
+// are noise: the memory of either does not depend on the size, and nothing is
+// copied to a temporary directory. More cores take more buffers, up to a limit.
 func TestMemory(t *testing.T) {
 	if testing.Short() {
 		t.Skip("reads 2 GiB four times")
 	}
-	const size, limit = 2 << 30, 40 << 20
 	dir := t.TempDir()
 	bin := filepath.Join(dir, "galley")
 	if out, err := exec.Command("go", "build", "-o", bin, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	for name, fill := range map[string]func(*os.File) (int64, error){
+		"sparse": func(f *os.File) (int64, error) { return 2 << 30, f.Truncate(2 << 30) },
+		"noise": func(f *os.File) (int64, error) {
+			_, err := io.CopyN(f, rand.NewChaCha8([32]byte{}), 256<<20)
+			if err != nil {
+				return 0, err
+			}
+			return f.Seek(0, io.SeekCurrent)
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testMemory(t, bin, fill) })
+	}
+}
+
+// testMemory pushes and pulls one model, that fill completes.
+func testMemory(t *testing.T, bin string, fill func(*os.File) (int64, error)) {
+	const limit = 40 << 20
+	dir := t.TempDir()
 	project, tmp := filepath.Join(dir, "project"), filepath.Join(dir, "tmp")
 	for _, d := range []string{filepath.Join(project, "models"), tmp} {
 		if err := os.MkdirAll(d, 0o777); err != nil {
 			t.Fatal(err)
 		}
 	}
-	model := filepath.Join(project, "models", "model.joblib")
-	// An estimator without arrays, and two GiB of zeros behind it.
-	if err := os.WriteFile(model, []byte("\x80\x04\x8c\x18sklearn.ensemble._forest\x8c\x16RandomForestClassifier\x93)\x81."), 0o666); err != nil {
+	model, err := os.Create(filepath.Join(project, "models", "model.joblib"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Truncate(model, size); err != nil {
+	// An estimator without arrays, and what fills the file behind it.
+	_, err = model.WriteString("\x80\x04\x8c\x18sklearn.ensemble._forest\x8c\x16RandomForestClassifier\x93)\x81.")
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := fill(model)
+	if err := errors.Join(err, model.Close()); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
@@ -42,7 +68,7 @@ func TestMemory(t *testing.T) {
 	} {
 		cmd := exec.Command(bin, args...)
 		cmd.Dir = project
-		cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+		cmd.Env = append(os.Environ(), "TMPDIR="+tmp, "GALLEY_CACHE="+filepath.Join(dir, "cache"), "GOMAXPROCS=8")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Fatalf("%s: %v\n%s", args[0], err, out)
 		}

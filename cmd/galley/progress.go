@@ -23,20 +23,21 @@ func reading(progress oci.Progress) func(path string, size int64, n int) {
 		return nil
 	}
 	var mu sync.Mutex
-	started := make(map[string]bool)
+	started := make(map[string]oci.Event)
 	return func(path string, size int64, n int) {
 		if size < slowRead {
 			return
 		}
-		e := oci.Event{Kind: oci.Moved, Descriptor: v1.Descriptor{Digest: digest.FromString(path), Size: size}, Name: "read " + path, Bytes: int64(n)}
 		mu.Lock()
 		defer mu.Unlock()
-		if !started[path] {
-			started[path] = true
-			first := e
-			first.Kind = oci.Started
-			progress(first)
+		e, ok := started[path]
+		if !ok {
+			e = oci.Event{Descriptor: v1.Descriptor{Digest: digest.FromString(path), Size: size}, Name: "read " + path}
+			e.Kind = oci.Started
+			started[path] = e
+			progress(e)
 		}
+		e.Kind, e.Bytes = oci.Moved, int64(n)
 		progress(e)
 	}
 }
