@@ -21,7 +21,6 @@ import (
 const (
 	budget   = 256 << 20
 	slack    = 40 << 20
-	patience = 10 * time.Second
 )
 
 // times is a file that is never in memory as a whole: a head, a part many times
@@ -118,9 +117,6 @@ func (l load) run(t *testing.T) {
 	}
 	if peak > limit {
 		t.Errorf("%d MiB of memory, want at most %d", peak>>20, limit>>20)
-	}
-	if took > patience {
-		t.Errorf("%v, want at most %v", took, patience)
 	}
 	t.Logf("%d MiB of memory, %v", peak>>20, took.Round(time.Millisecond))
 }
