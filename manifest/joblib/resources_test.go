@@ -16,11 +16,10 @@ import (
 )
 
 // The limits that a file is held to: what a walk keeps, and what is added by
-// slices that double and by garbage that is not collected yet; and time, with
-// room for a slow machine.
+// slices that double and by garbage that is not collected yet.
 const (
-	budget   = 256 << 20
-	slack    = 40 << 20
+	budget = 256 << 20
+	slack  = 40 << 20
 )
 
 // times is a file that is never in memory as a whole: a head, a part many times
