@@ -25,6 +25,7 @@ import (
 // concurrent use.
 type Keeper struct {
 	Target
+	given Target
 	clock *clock
 }
 
@@ -33,7 +34,7 @@ type Keeper struct {
 // read, changed and written by every writer, and loses most of what several
 // write at once.
 func NewKeeper(t Target) *Keeper {
-	k := &Keeper{Target: t}
+	k := &Keeper{Target: t, given: t}
 	repo, ok := t.(*remote.Repository)
 	if !ok {
 		return k
@@ -48,6 +49,9 @@ func NewKeeper(t Target) *Keeper {
 	return k
 }
 
+// Given is the target of [NewKeeper], which also keeps the index of referrers.
+func (k *Keeper) Given() Target { return k.given }
+
 // clock is how far a registry's clock is ahead of ours.
 type clock struct{ ahead atomic.Int64 }
 
@@ -60,12 +64,18 @@ type timed struct {
 // Do implements [remote.Client].
 func (c *timed) Do(req *http.Request) (*http.Response, error) {
 	resp, err := c.Client.Do(req)
-	if err == nil {
+	if err == nil && ownAnswer(req, resp) {
 		if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 			c.clock.ahead.Store(int64(time.Until(at)))
 		}
 	}
 	return resp, err
+}
+
+// ownAnswer reports whether the registry itself answers, and now: not the storage
+// that it redirected to, nor a cache with what it said some time ago.
+func ownAnswer(req *http.Request, resp *http.Response) bool {
+	return resp.Header.Get("Age") == "" && (resp.Request == nil || resp.Request.URL.Host == req.URL.Host)
 }
 
 // Now is the time by the registry's clock, as its last answer told it, to the
@@ -82,7 +92,8 @@ func (k *Keeper) Now() time.Time {
 // is yet to be made has none.
 func (k *Keeper) AllTags(ctx context.Context) ([]string, error) {
 	tags, err := allTags(ctx, k.Target)
-	if resp, ok := errors.AsType[*errcode.ErrorResponse](err); ok && resp.StatusCode == http.StatusNotFound {
+	resp, ok := errors.AsType[*errcode.ErrorResponse](err)
+	if ok && resp.StatusCode == http.StatusNotFound && len(tags) == 0 { // not that a page is missing
 		return nil, nil
 	}
 	return tags, err
@@ -132,9 +143,25 @@ func (k *Keeper) PutIndex(ctx context.Context, i v1.Index, tag string) (v1.Descr
 	return d, k.PutDoc(ctx, d, doc, tag)
 }
 
-// PutDoc writes a manifest under a tag.
+// PutDoc writes a manifest under a tag. Where registries have tags that do not
+// move they refuse one also if it is right already: as it is after an answer that
+// was lost, and if two write the same. That is no error.
 func (k *Keeper) PutDoc(ctx context.Context, d v1.Descriptor, doc []byte, tag string) error {
-	return tagRoot(ctx, k.Target, &memo{k.Target, d, doc}, d, []string{tag})
+	err := tagRoot(ctx, k.Target, &memo{k.Target, d, doc}, d, []string{tag})
+	if !Refused(err) {
+		return err
+	}
+	if at, lookErr := k.Resolve(ctx, tag); lookErr != nil || at.Digest != d.Digest {
+		return err
+	}
+	return nil
+}
+
+// Refused reports whether err is the answer of a registry that did not do what it
+// was asked for, and will not.
+func Refused(err error) bool {
+	resp, ok := errors.AsType[*errcode.ErrorResponse](err)
+	return ok && resp.StatusCode < http.StatusInternalServerError
 }
 
 // Drop removes a manifest that only the tag names. That a registry deletes
@@ -167,14 +194,14 @@ const pinPrefix = "keep-"
 // collector takes it once a tag that moves has gone elsewhere. tags are all there
 // are, known are names that d goes by. It returns the tag that pins d, and writes
 // one only if none of those that are likely does: the known ones, the newest
-// version, and those made of the content or the digest. The first known tag that
-// never moves is believed, for it led to d.
+// version, and those made of the content or the digest. The first known tag, if it
+// never moves and is among the tags, is believed, for it led to d.
 func (k *Keeper) Pin(ctx context.Context, rules TagRules, d v1.Descriptor, doc []byte, tags []string, known ...string) (string, error) {
 	fixed, err := rules.fixed()
 	if err != nil {
 		return "", err
 	}
-	if len(known) > 0 && known[0] != "" && fixed(known[0]) {
+	if len(known) > 0 && fixed(known[0]) && slices.Contains(tags, known[0]) {
 		return known[0], nil
 	}
 	pin := pinPrefix + Short(d.Digest)
@@ -191,6 +218,10 @@ func (k *Keeper) Pin(ctx context.Context, rules TagRules, d v1.Descriptor, doc [
 		if at[tag].Digest == d.Digest {
 			return tag, nil
 		}
+	}
+	if _, taken := at[pin]; taken { // by a digest that begins in the same way
+		hex := d.Digest.Encoded()
+		pin = pinPrefix + hex[:min(64, len(hex))]
 	}
 	return pin, k.PutDoc(ctx, d, doc, pin)
 }

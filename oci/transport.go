@@ -162,9 +162,20 @@ func (p policy) Retry(attempt int, resp *http.Response, err error) (time.Duratio
 	return wait, nil
 }
 
+// onceKey is the key of [Once].
+type onceKey struct{}
+
+// Once returns a context whose requests are not sent again after they may have
+// done what they are for: not a second time to move a tag, when by then somebody
+// else may have moved it on.
+func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
+
 // canSucceed reports whether the request could do better a second time, and
 // does no harm.
 func (p policy) canSucceed(resp *http.Response, err error) bool {
+	if p.req.Context().Value(onceKey{}) != nil && (err != nil || resp.StatusCode != http.StatusTooManyRequests) {
+		return false
+	}
 	if err == nil {
 		switch resp.StatusCode {
 		case http.StatusRequestTimeout, http.StatusTooManyRequests:

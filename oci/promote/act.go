@@ -1,6 +1,7 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -14,7 +15,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-	"oras.land/oras-go/v2/errdef"
 
 	"galley/oci"
 )
@@ -22,6 +22,8 @@ import (
 const (
 	// staleAfter is how old an intent is that nobody is behind any more.
 	staleAfter = 2 * time.Minute
+	// maxSkew is how far ahead of the registry's clock an intent may be.
+	maxSkew = time.Hour
 	// maxTries is how often a change waits for others before it gives up, and
 	// maxRestarts how often it begins anew since somebody else was faster.
 	maxTries    = 3
@@ -54,9 +56,13 @@ type ConflictError struct {
 	Other *Intent       // who is at work; nil: it is done
 	Have  digest.Digest // what the tag names, or the other's event
 	Event string        // the tag of the event of ours that counts for nothing; usually empty
+	Late  bool          // it took so long that others may take us for dead
 }
 
 func (e *ConflictError) Error() string {
+	if e.Late {
+		return fmt.Sprintf("the change of %s took so long that others may be at work by now", e.Stage)
+	}
 	if e.Other == nil {
 		return fmt.Sprintf("somebody else moved %s to %s meanwhile", e.Stage, e.Have)
 	}
@@ -70,16 +76,26 @@ func (e *ConflictError) Error() string {
 	return s
 }
 
+// ListError says that a registry does not list a tag that it has just taken: then
+// nobody can see what others do.
+type ListError struct{ Stage, Tag string }
+
+func (e *ListError) Error() string {
+	return fmt.Sprintf("the registry took the tag %s and does not list it: nothing can be kept in order by such lists", e.Tag)
+}
+
 // liveIntents are those that somebody may still act on: younger than two
-// minutes and not withdrawn.
+// minutes and not withdrawn. One from the future is of a clock that is wrong, and
+// counts as long as it may be that of a registry's other server.
 func (s *Stage) liveIntents(tags []string) []Intent {
 	var live []Intent
 	for _, tag := range tags {
 		n, at, rest, ok := parseTag(s.Name, intentKind, tag)
-		if !ok || strings.HasSuffix(rest, doneSuffix) || slices.Contains(tags, tag+doneSuffix) {
+		if !ok || strings.HasSuffix(rest, doneSuffix) {
 			continue
 		}
-		if age := s.Record.Now().Sub(at); age < s.stale() {
+		age := s.Record.Now().Sub(at)
+		if age < s.stale() && age > -maxSkew && !slices.Contains(tags, tag+doneSuffix) {
 			live = append(live, Intent{Tag: tag, Number: n, Age: max(0, age)})
 		}
 	}
@@ -141,8 +157,8 @@ type decision struct {
 //
 // The order of what is written is the protocol; see the package comment.
 func (s *Stage) act(ctx context.Context, decide func(context.Context, *State) (decision, error)) (*Event, error) {
-	tries, dead := 0, map[string]bool{}
-	for restarts := 0; ; restarts++ {
+	tries, restarts, dead := 0, 0, map[string]bool{}
+	for {
 		st, err := s.Read(ctx)
 		if err != nil {
 			return nil, err
@@ -168,8 +184,8 @@ func (s *Stage) act(ctx context.Context, decide func(context.Context, *State) (d
 			return nil, nil
 		}
 		a := &attempt{Stage: s, st: st, decision: d, number: st.Number() + 1, dead: dead}
-		var done bool
-		other, done, err = a.run(ctx)
+		other, done, err := a.run(ctx)
+		dead[a.tag] = true // ours; it may be there still
 		switch {
 		case err != nil:
 			return nil, err
@@ -181,6 +197,8 @@ func (s *Stage) act(ctx context.Context, decide func(context.Context, *State) (d
 			}
 		case restarts == maxRestarts:
 			return nil, &ConflictError{Stage: s.Name, Have: st.At.Digest}
+		default:
+			restarts++
 		}
 	}
 }
@@ -190,13 +208,18 @@ func (s *Stage) waitFor(ctx context.Context, tries *int, other Intent) error {
 	if *tries == maxTries {
 		return &ConflictError{Stage: s.Name, Other: &other, Have: other.To}
 	}
+	*tries++
+	return s.pause(ctx, *tries-1, other)
+}
+
+// pause waits for the n-th time.
+func (s *Stage) pause(ctx context.Context, n int, other Intent) error {
 	wait := s.Wait
 	if wait == nil {
 		wait = func(n int, _ Intent) time.Duration { return firstWait<<n + mrand.N(firstWait<<n) }
 	}
-	timer := time.NewTimer(wait(*tries, other))
+	timer := time.NewTimer(wait(n, other))
 	defer timer.Stop()
-	*tries++
 	select {
 	case <-ctx.Done():
 		return context.Cause(ctx)
@@ -226,15 +249,17 @@ type attempt struct {
 	dead   map[string]bool // intents that are listed and gone
 
 	intent v1.Descriptor
-	tag    string // of the intent
+	tag    string    // of the intent
+	at     time.Time // that it says
 	began  time.Time
 }
 
 // run tries. It reports whether it is done; if not, it left nothing behind, and
 // other is who was in the way, or nil if there is a new state.
 func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error) {
-	if err := a.announce(ctx); err != nil {
-		return nil, false, err
+	err = a.announce(ctx)
+	if oci.Refused(err) {
+		return nil, false, err // nothing is there
 	}
 	defer func() {
 		// Also after an interrupt, so that nobody waits for us in vain.
@@ -242,7 +267,10 @@ func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error)
 		defer cancel()
 		a.withdraw(tidy, done)
 	}()
-	tags, err := a.Record.AllTags(ctx)
+	if err != nil {
+		return nil, false, err
+	}
+	tags, err := a.listed(ctx, a.tag)
 	if err != nil {
 		return nil, false, err
 	}
@@ -253,10 +281,17 @@ func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error)
 	if other, anew, err := a.inTheWay(ctx, now, a.tag, a.dead); err != nil || anew || other != nil {
 		return other, false, err
 	}
-	if a.st.Pending() {
-		if err := a.repair(ctx); err != nil {
-			return nil, false, err
-		}
+	// A list is not read at once. Whoever was done while we read it may be in
+	// neither part: not yet with the event, no more with the intent. Now the
+	// event is there.
+	if tags, err = a.Record.AllTags(ctx); err != nil {
+		return nil, false, err
+	}
+	if now = (&State{events: a.eventTags(tags)}); now.Number() != a.st.Number() {
+		return nil, false, nil
+	}
+	if err := a.settle(ctx); err != nil {
+		return nil, false, err
 	}
 	if a.event == nil {
 		return nil, true, nil
@@ -274,8 +309,8 @@ func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error)
 
 // announce puts the intent, an empty index that is like no other.
 func (a *attempt) announce(ctx context.Context) error {
-	at := a.Record.Now()
-	a.tag = tagOf(a.Name, intentKind, a.number, at, strings.ToLower(rand.Text()[:10]))
+	a.at = a.Record.Now()
+	a.tag = tagOf(a.Name, intentKind, a.number, a.at, strings.ToLower(rand.Text()[:10]))
 	annotations := map[string]string{intentNonce: rand.Text()}
 	if a.event != nil {
 		annotations[intentTo], annotations[intentActor] = a.event.To.String(), a.event.Actor
@@ -289,11 +324,11 @@ func (a *attempt) announce(ctx context.Context) error {
 	return err
 }
 
-// withdraw removes the intent. Where nothing can be deleted it is marked, unless
-// the change is done: then its number is spent. What cannot be written either
-// ends by itself in two minutes.
+// withdraw removes the intent. Where it cannot be deleted, by anybody or by us, it
+// is marked, unless the change is done: then its number is spent. What cannot be
+// written either ends by itself in two minutes.
 func (a *attempt) withdraw(ctx context.Context, done bool) {
-	if err := a.Record.Drop(ctx, a.intent, a.tag); errors.Is(err, errdef.ErrUnsupported) && !done {
+	if err := a.Record.Drop(ctx, a.intent, a.tag); err != nil && !done {
 		a.Record.PutIndex(ctx, v1.Index{
 			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
 			Manifests: []v1.Descriptor{}, Annotations: map[string]string{intentNonce: rand.Text()},
@@ -301,28 +336,64 @@ func (a *attempt) withdraw(ctx context.Context, done bool) {
 	}
 }
 
-// repair moves the tag to what the newest event says.
-func (a *attempt) repair(ctx context.Context) error {
-	d, doc, err := a.Tags.Get(ctx, a.st.Last.To.String())
-	if err != nil {
-		return err
+// listed lists the tags, among them the one that was just written.
+func (a *attempt) listed(ctx context.Context, tag string) ([]string, error) {
+	for n := 0; ; n++ {
+		tags, err := a.Record.AllTags(ctx)
+		if err != nil || slices.Contains(tags, tag) {
+			return tags, err
+		}
+		if n == maxTries {
+			return nil, &ListError{a.Name, tag}
+		}
+		if err := a.pause(ctx, n, Intent{Tag: tag}); err != nil {
+			return nil, err
+		}
 	}
-	if err := a.move(ctx, d, doc); err != nil {
-		return err
+}
+
+// settle moves the tag to what the newest event says, if that was interrupted, and
+// tells the event to come from what. What goes back to where the tag still is
+// needs no way there first, least of all a rollback.
+func (a *attempt) settle(ctx context.Context) error {
+	from := a.st.At.Digest
+	if a.st.Pending() {
+		from = a.st.Last.To
+		if a.doc == nil || a.about.Digest != a.st.At.Digest {
+			d, doc, err := a.Tags.Get(ctx, from.String())
+			switch {
+			case errors.Is(err, oci.ErrNotFound) && a.event != nil:
+				from = a.st.At.Digest // it was removed: nobody can go there
+			case errors.Is(err, oci.ErrNotFound):
+				return &GoneError{a.Name, from, a.st.Last.Version, err}
+			case err != nil:
+				return err
+			default:
+				if err := a.move(ctx, d, doc); err != nil {
+					return err
+				}
+				a.st.At, a.st.Doc = d, doc
+			}
+		}
 	}
-	a.st.At, a.st.Doc = d, doc
+	if e := a.event; e != nil && (e.Action == Promoted || e.Action == RolledBack) {
+		e.From = from
+	}
 	return nil
 }
 
 // record writes the event. Of two events with one number the first counts, in
 // the order of their tags.
 func (a *attempt) record(ctx context.Context) error {
+	if err := a.late(); err != nil {
+		return err
+	}
 	e := a.event
 	e.Stage, e.Number = a.Name, a.number
-	if e.Action == Promoted || e.Action == RolledBack {
-		e.From = a.st.At.Digest
-	}
 	now := a.Record.Now()
+	if l := a.st.Last; l != nil && now.Before(recorded(l)) && recorded(l).Sub(now) < a.stale() {
+		now = recorded(l) // the servers of one registry do not agree to the second
+	}
 	if e.Time.IsZero() {
 		e.Time = now
 	} else {
@@ -343,7 +414,7 @@ func (a *attempt) record(ctx context.Context) error {
 	if err := a.Record.Put(ctx, m, d, doc, layer, e.Tag); err != nil {
 		return err
 	}
-	tags, err := a.Record.AllTags(ctx)
+	tags, err := a.listed(ctx, e.Tag)
 	if err != nil {
 		return err
 	}
@@ -367,36 +438,49 @@ func (a *attempt) lost(ctx context.Context, tag string) error {
 	return c
 }
 
-// move puts the tag and reads it back.
-func (a *attempt) move(ctx context.Context, d v1.Descriptor, doc []byte) error {
-	if time.Since(a.began) > a.stale()/2 {
-		// Others may take us for dead soon.
-		return &ConflictError{Stage: a.Name, Have: a.st.At.Digest, Event: eventTagOf(a.event)}
-	}
-	if err := a.Tags.PutDoc(ctx, d, doc, a.Name); err != nil {
-		return err
-	}
-	have, err := a.Tags.Resolve(ctx, a.Name)
-	if err != nil {
-		return err
-	}
-	if have.Digest == d.Digest {
+// late returns an error if others may take us for dead soon, by our clock or by
+// that of the registry: one of them stands still while a machine sleeps.
+func (a *attempt) late() error {
+	if max(time.Since(a.began), a.Record.Now().Sub(a.at)) <= a.stale()/2 {
 		return nil
 	}
-	// Once the tag had moved the next one was free to go on.
-	tags, err := a.Record.AllTags(ctx)
-	if err != nil {
-		return err
-	}
-	if events := a.eventTags(tags); len(events) > 0 && numberOf(events[len(events)-1]) > a.number {
-		return nil
-	}
-	return &ConflictError{Stage: a.Name, Have: have.Digest}
+	return &ConflictError{Stage: a.Name, Have: a.st.At.Digest, Late: true}
 }
 
-func eventTagOf(e *Event) string {
-	if e == nil {
-		return ""
+// move puts the tag and reads it back. If it is not known whether the registry did
+// so it looks before it tries again: once the tag has moved the next one is free
+// to go on, and must not be moved back.
+func (a *attempt) move(ctx context.Context, d v1.Descriptor, doc []byte) error {
+	for n := 0; ; n++ {
+		if err := a.late(); err != nil {
+			return err
+		}
+		putErr := a.Tags.PutDoc(oci.Once(ctx), d, doc, a.Name)
+		if oci.Refused(putErr) {
+			return putErr
+		}
+		have, err := a.Tags.Resolve(ctx, a.Name)
+		if err == nil && have.Digest == d.Digest {
+			return nil
+		}
+		if err != nil && !errors.Is(err, oci.ErrNotFound) {
+			return cmp.Or(putErr, err)
+		}
+		tags, err := a.Record.AllTags(ctx)
+		if err != nil {
+			return err
+		}
+		if (&State{events: a.eventTags(tags)}).Number() > a.number {
+			return nil
+		}
+		switch {
+		case putErr == nil:
+			return &ConflictError{Stage: a.Name, Have: have.Digest}
+		case n == maxTries:
+			return putErr
+		}
+		if err := a.pause(ctx, n, Intent{Tag: a.tag}); err != nil {
+			return err
+		}
 	}
-	return e.Tag
 }

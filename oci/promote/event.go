@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,6 +74,8 @@ type Event struct {
 
 	Tag    string        `json:"-"` // that names it
 	Digest digest.Digest `json:"-"` // of its manifest
+
+	about v1.Descriptor // its subject
 }
 
 // statement is an in-toto statement, so that an event can be signed.
@@ -209,8 +212,10 @@ func parseEvent(stage, tag string, d v1.Descriptor, doc []byte) (*Event, error) 
 	}
 	n, _, short, ok := parseTag(stage, eventKind, tag)
 	switch {
-	case e.To == "" || e.Time.IsZero():
-		return nil, fmt.Errorf("%w: without %sto or %stime", errNotEvent, prefix, prefix)
+	case e.To == "" || e.Model == "" || e.Time.IsZero():
+		return nil, fmt.Errorf("%w: without %sto, %smodel or %stime", errNotEvent, prefix, prefix, prefix)
+	case !slices.Contains([]Action{Promoted, RolledBack, Held, Unheld}, e.Action):
+		return nil, fmt.Errorf("%w: unknown action %.100q", errNotEvent, e.Action)
 	case !ok || e.Stage != stage || e.Number != n:
 		return nil, fmt.Errorf("%w: tag %s names event %d of %.100q", errNotEvent, tag, e.Number, e.Stage)
 	case short != d.Digest.Encoded()[:shortDigest]:
@@ -218,6 +223,7 @@ func parseEvent(stage, tag string, d v1.Descriptor, doc []byte) (*Event, error) 
 	case m.Subject == nil || m.Subject.Digest != e.To:
 		return nil, fmt.Errorf("%w: its subject is another artifact than %s", errNotEvent, e.To)
 	}
+	e.about = *m.Subject
 	return e, nil
 }
 
@@ -229,6 +235,7 @@ const (
 
 	tagTime     = "20060102T150405Z"
 	shortDigest = 8
+	maxNumber   = 12 // digits
 )
 
 // tagOf names a record.
@@ -243,7 +250,7 @@ func parseTag(stage string, kind byte, tag string) (number int, at time.Time, re
 		return 0, at, "", false
 	}
 	parts := strings.SplitN(text, "-", 3)
-	if len(parts) != 3 || len(parts[0]) < 6 {
+	if len(parts) != 3 || len(parts[0]) < 6 || len(parts[0]) > maxNumber {
 		return 0, at, "", false
 	}
 	number, err := strconv.Atoi(parts[0])
@@ -252,6 +259,45 @@ func parseTag(stage string, kind byte, tag string) (number int, at time.Time, re
 	}
 	at, err = time.Parse(tagTime, parts[1])
 	return number, at, parts[2], err == nil && parts[2] != ""
+}
+
+// isEvent reports whether the tag can name an event of the stage.
+func isEvent(stage, tag string) bool {
+	_, _, rest, ok := parseTag(stage, eventKind, tag)
+	return ok && len(rest) == shortDigest && strings.Trim(rest, "0123456789abcdef") == ""
+}
+
+// stageOf is the stage that an event's tag belongs to.
+func stageOf(tag string) (string, bool) {
+	name, _, ok := strings.Cut(tag, "."+string(eventKind)+"-")
+	return name, ok && CheckName(name) == nil && isEvent(name, tag)
+}
+
+// numberOf is the number in an event's tag.
+func numberOf(tag string) int {
+	_, text, _ := strings.Cut(tag, "."+string(eventKind)+"-")
+	text, _, _ = strings.Cut(text, "-")
+	n, _ := strconv.Atoi(text) // 0: it is none
+	return n
+}
+
+// counts returns which of the events of one number counts, in the order of their
+// tags: the one that the next event names, or else the first.
+func counts(tags []string, named digest.Digest) int {
+	if named != "" {
+		of := func(tag string) bool { return strings.HasSuffix(tag, "-"+named.Encoded()[:shortDigest]) }
+		return max(0, slices.IndexFunc(tags, of))
+	}
+	return 0
+}
+
+// sameNumber returns how many of the last events have one number.
+func sameNumber(events []string) int {
+	n := 1
+	for n < len(events) && numberOf(events[len(events)-1-n]) == numberOf(events[len(events)-1]) {
+		n++
+	}
+	return n
 }
 
 // clip bounds a text that people or CI systems give.

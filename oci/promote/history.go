@@ -60,10 +60,8 @@ func (s *Stage) History(ctx context.Context, concurrency int) (*History, error) 
 	})
 	for i, tag := range names {
 		g.Go(func() error {
-			d, doc, err := s.Record.Get(inner, tag)
-			if err == nil {
-				events[i], faults[i] = parseEvent(s.Name, tag, d, doc)
-			}
+			var err error
+			events[i], faults[i], err = s.readEvent(inner, tag)
 			return err
 		})
 	}
@@ -79,21 +77,22 @@ func (h *History) chain(names []string, events []*Event, faults []error) {
 	problem := func(n int, tag, format string, args ...any) {
 		h.Problems = append(h.Problems, Problem{n, tag, fmt.Sprintf(format, args...)})
 	}
-	next := 1
+	next, counted := 1, counted(names, events)
 	for i, tag := range names {
 		n := numberOf(tag)
 		e := events[i]
-		switch {
-		case n > next && n-next == 1:
-			problem(next, "", "missing")
-		case n > next:
-			problem(next, "", "missing, up to %d", n-1)
-		case n < next:
+		if !counted[i] {
 			problem(n, tag, "a second one of that number; it changed nothing")
 			if e != nil {
 				h.Lost = append(h.Lost, *e)
 			}
 			continue
+		}
+		switch {
+		case n > next && n-next == 1:
+			problem(next, "", "missing")
+		case n > next:
+			problem(next, "", "missing, up to %d", n-1)
 		}
 		next = n + 1
 		if e == nil {
@@ -107,6 +106,22 @@ func (h *History) chain(names []string, events []*Event, faults []error) {
 		}
 		h.Events = append(h.Events, *e)
 	}
+}
+
+// counted tells of each event whether it is the one of its number that counts.
+func counted(names []string, events []*Event) []bool {
+	all := make([]bool, len(names))
+	var named digest.Digest
+	for rest := names; len(rest) > 0; {
+		first := len(rest) - sameNumber(rest)
+		i := first + counts(rest[first:], named)
+		all[i], named = true, ""
+		if events[i] != nil {
+			named = events[i].Previous
+		}
+		rest = rest[:first]
+	}
+	return all
 }
 
 // link compares an event with the one before.
@@ -183,6 +198,19 @@ func (h *History) At(t time.Time) *Event {
 		}
 	}
 	return found
+}
+
+// before is what the tag named before the first event, as if an event had said so;
+// nil if it named nothing, or if that is not known.
+func (h *History) before() *Event {
+	if len(h.Events) == 0 {
+		return nil
+	}
+	first := &h.Events[0]
+	if first.Number != 1 || first.Action != Promoted || first.From == "" {
+		return nil
+	}
+	return &Event{To: first.From, Model: first.From, Version: first.Was}
 }
 
 // Bad reports, by digest, what the stage was rolled back from and has not been

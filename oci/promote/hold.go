@@ -24,13 +24,7 @@ func (s *Stage) Hold(ctx context.Context, hold bool, claim Claim) (*Event, error
 			// A tag that was moved outside galley stays so.
 			e.To, e.Model, e.Image, e.Version, e.Was, e.Revision = l.To, l.Model, l.Image, l.Version, l.Version, l.Revision
 			e.Policy, e.Scan = l.Policy, l.Scan
-			if about.Digest != l.To {
-				d, _, err := s.Tags.Get(ctx, l.To.String())
-				if err != nil {
-					return decision{}, err
-				}
-				about = d
-			}
+			about = l.about
 		}
 		e.From = e.To
 		return decision{event: e, about: about}, nil

@@ -1,6 +1,7 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -236,8 +237,10 @@ func (s *Stage) Promote(ctx context.Context, c *Candidate, o Options) (*Outcome,
 		_, err = p.decide(ctx, st)
 		return &p.out, err
 	}
-	e, err := s.act(ctx, p.decide)
-	p.out.Event = e
+	var err error
+	if p.out.Event, err = s.act(ctx, p.decide); err == nil {
+		p.out.Event = cmp.Or(p.out.Event, p.interrupted)
+	}
 	return &p.out, err
 }
 
@@ -251,10 +254,16 @@ type promotion struct {
 	known string        // the version that the stage before knows the candidate by
 	gates []gate.Result
 	err   error // of the gates
+
+	current     *manifest.Facts // of what the gates compared with
+	interrupted *Event          // is what there is to do: to move the tag to it
+	brought     bool
+	pinned      string
 }
 
 // decide checks the candidate against the state.
 func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
+	p.interrupted = nil
 	p.out = Outcome{Stage: p.Name, Hold: st.Held(), Now: Side{Digest: p.c.Root.Digest, Version: p.c.Version, Facts: p.c.Facts, Image: p.o.Image}}
 	was := st.At.Digest
 	if st.Pending() {
@@ -266,8 +275,14 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 	}
 	there := was == p.c.Root.Digest && st.Last != nil && (p.o.Image == "" || p.o.Image == st.Last.Image) && !st.Outside()
 	if there && !p.o.DryRun {
-		p.out.Was.Facts = p.c.Facts
+		p.out.Was.Facts, p.out.Now.Image = p.c.Facts, st.Last.Image
+		if st.Pending() {
+			p.interrupted = st.Last
+		}
 		return decision{}, nil // there already
+	}
+	if err := p.checkFree(st); err != nil {
+		return decision{}, err
 	}
 	gates, err := p.check(ctx, st, was)
 	p.out.Gates = gates
@@ -280,6 +295,8 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 	if err := p.pin(ctx, st); err != nil {
 		return decision{}, err
 	}
+	p.out.Pinned = p.pinned
+	p.out.Now.Version = cmp.Or(p.out.Now.Version, p.pinned)
 	return decision{about: p.c.Root, doc: p.c.Doc, event: &Event{
 		Action: Promoted, Time: p.o.At, To: p.c.Root.Digest, Model: p.c.Model, Image: p.o.Image,
 		Version: clip(p.out.Now.Version), Was: clip(p.out.Was.Version), Revision: clip(p.c.Facts.Info.Revision),
@@ -290,26 +307,30 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 }
 
 // pin sees to it that a tag that never moves keeps the candidate, and names it by
-// that if nothing better is known.
+// that if nothing better is known; and before the first event the same for what the
+// stage has, so that there is a way back to it.
 func (p *promotion) pin(ctx context.Context, st *State) error {
+	first := st.Number() == 0 && st.At.Digest != "" && st.At.Digest != p.c.Root.Digest
+	if p.pinned != "" && !first {
+		return nil // when somebody else was at work
+	}
 	tags := st.Tags
-	if p.Tags != p.Record {
-		var err error
+	var err error
+	if p.Tags != p.Record || p.o.Source != nil {
 		if tags, err = p.Tags.AllTags(ctx); err != nil {
 			return err
 		}
 	}
-	var err error
-	p.out.Pinned, err = p.Tags.Pin(ctx, p.o.Rules, p.c.Root, p.c.Doc, tags, p.c.Tag, p.known)
-	if err == nil && p.out.Now.Version == "" {
-		p.out.Now.Version = p.out.Pinned
+	if p.pinned, err = p.Tags.Pin(ctx, p.o.Rules, p.c.Root, p.c.Doc, tags, p.c.Tag, p.known); err != nil || !first {
+		return err
 	}
+	p.out.Was.Version, err = p.Tags.Pin(ctx, p.o.Rules, st.At, st.Doc, tags)
 	return err
 }
 
 // bring copies the candidate to the stage's repository, and its version tag.
 func (p *promotion) bring(ctx context.Context) error {
-	if p.o.Source == nil {
+	if p.o.Source == nil || p.brought {
 		return nil
 	}
 	o := oci.CopyOptions{Referrers: true, Concurrency: p.o.Concurrency, Progress: p.o.Facts.Progress}
@@ -320,7 +341,8 @@ func (p *promotion) bring(ctx context.Context) error {
 	if fixed && p.c.Tag != "" {
 		o.Tags = []string{p.c.Tag}
 	}
-	_, err = oci.CopyReference(ctx, p.Tags.Target, p.o.Source, p.c.Root.Digest.String(), p.o.Rules, o)
+	_, err = oci.CopyReference(ctx, p.Tags.Given(), p.o.Source, p.c.Root.Digest.String(), p.o.Rules, o)
+	p.brought = err == nil
 	return err
 }
 
@@ -338,10 +360,19 @@ func (p *promotion) checkState(st *State) error {
 		return &TimeError{p.Name, o.At, st.Last}
 	case o.ExpectCurrent != nil && *o.ExpectCurrent != have:
 		return &MovedError{Stage: p.Name, Have: have, Want: *o.ExpectCurrent, Expected: true}
+	case st.Outside() && o.ExpectCurrent == nil && !o.Force:
+		return &MovedError{Stage: p.Name, Have: have, Want: st.Last.To}
+	}
+	return nil
+}
+
+// checkFree refuses a change of a stage that may not be changed, or not under this
+// policy.
+func (p *promotion) checkFree(st *State) error {
+	o := p.o
+	switch {
 	case o.Force:
 		return nil
-	case st.Outside() && o.ExpectCurrent == nil:
-		return &MovedError{Stage: p.Name, Have: have, Want: st.Last.To}
 	case st.Held() && !o.DryRun:
 		return &HeldError{p.Name, st.Last}
 	case st.Last != nil && st.Last.Policy != "" && st.Last.Policy != o.PolicyDigest && !o.NewPolicy:
@@ -358,7 +389,7 @@ func (p *promotion) forced(st *State, gates []gate.Result) bool {
 	o := p.o
 	o.Force = false
 	calm := &promotion{Stage: p.Stage, c: p.c, o: o}
-	return calm.checkState(st) != nil || gate.Failed(gates) || hasWaived(gates)
+	return calm.checkState(st) != nil || calm.checkFree(st) != nil || gate.Failed(gates) || hasWaived(gates)
 }
 
 func hasWaived(gates []gate.Result) bool {
@@ -367,37 +398,36 @@ func hasWaived(gates []gate.Result) bool {
 
 // check asks the gates, once for each thing that the stage has.
 func (p *promotion) check(ctx context.Context, st *State, was digest.Digest) ([]gate.Result, error) {
-	if p.gates != nil && p.asked == was {
-		return p.gates, p.err
+	if p.gates == nil || p.asked != was {
+		p.asked = was
+		p.gates, p.err = p.ask(ctx, st, was)
 	}
-	p.asked = was
-	p.gates, p.err = p.ask(ctx, st, was)
+	p.out.Was.Facts = p.current
 	return p.gates, p.err
 }
 
 func (p *promotion) ask(ctx context.Context, st *State, was digest.Digest) ([]gate.Result, error) {
-	current, err := p.current(ctx, was)
-	if err != nil {
+	var err error
+	if p.current, err = p.readCurrent(ctx, was); err != nil {
 		return nil, err
 	}
-	p.out.Was.Facts = current
 	gates := []gate.Result{}
 	var first time.Time
 	if len(p.o.From) > 0 {
 		v, err := p.visited(ctx, st)
-		if err != nil {
+		if err != nil && !as[*BrokenError](err) {
 			return nil, err
 		}
 		if v != nil {
 			first, p.known = v.since, v.version
 		}
-		gates = append(gates, p.fromGates(v)...)
+		gates = append(gates, p.fromGates(v, err)...)
 	}
 	if p.o.Policy != nil {
 		if err := p.read(ctx); err != nil {
 			return nil, err
 		}
-		gates = append(gates, p.o.Policy.Check(p.c.Facts, current, p.Record.Now(), first)...)
+		gates = append(gates, p.o.Policy.Check(p.c.Facts, p.current, p.Record.Now(), first)...)
 	}
 	if p.o.Policy == nil {
 		gates = append(gates, p.safety()...)
@@ -425,8 +455,8 @@ func (p *promotion) read(ctx context.Context) error {
 	return p.c.Read(ctx, o)
 }
 
-// current reads what the stage has; nil: nothing.
-func (p *promotion) current(ctx context.Context, was digest.Digest) (*manifest.Facts, error) {
+// readCurrent reads what the stage has; nil: nothing.
+func (p *promotion) readCurrent(ctx context.Context, was digest.Digest) (*manifest.Facts, error) {
 	if was == "" {
 		return nil, nil
 	}
@@ -485,7 +515,7 @@ type visit struct {
 // there.
 func (p *promotion) visited(ctx context.Context, st *State) (*visit, error) {
 	for _, from := range p.o.From {
-		if v, err := from.visited(ctx, p.c.Model, st, p.Record); err != nil || v != nil {
+		if v, err := from.visited(ctx, p.c.Model, st, p.Record, p.o.Policy.Soak); err != nil || v != nil {
 			return v, err
 		}
 	}
@@ -493,10 +523,12 @@ func (p *promotion) visited(ctx context.Context, st *State) (*visit, error) {
 }
 
 // fromGates are the gates of the stage before; v is nil if the model was never
-// there.
-func (p *promotion) fromGates(v *visit) []gate.Result {
+// there, or if fault says why that is not known.
+func (p *promotion) fromGates(v *visit, fault error) []gate.Result {
 	r := gate.Result{Gate: "from " + p.o.From[0].Name, Verdict: gate.Pass, Candidate: "never there", Bound: "has been there"}
 	switch {
+	case fault != nil:
+		r.Candidate, r.Verdict, r.Why = "unknown", gate.Fail, fault.Error()
 	case v == nil:
 		r.Verdict, r.Why = gate.Fail, "it was never promoted to "+p.o.From[0].Name
 	case !v.leftAt.IsZero():
@@ -520,8 +552,9 @@ func (p *promotion) fromGates(v *visit) []gate.Result {
 }
 
 // visited tells of the model's last time in the stage; nil if it was never there.
-// The newest events are read first, and no more than it takes.
-func (s *Stage) visited(ctx context.Context, model digest.Digest, st *State, record *oci.Keeper) (*visit, error) {
+// The newest events are read first, and no more than it takes to know that the
+// model was there for soak.
+func (s *Stage) visited(ctx context.Context, model digest.Digest, st *State, record *oci.Keeper, soak time.Duration) (*visit, error) {
 	tags := st.Tags
 	if record != s.Record {
 		var err error
@@ -530,38 +563,33 @@ func (s *Stage) visited(ctx context.Context, model digest.Digest, st *State, rec
 		}
 	}
 	until := s.Record.Now()
+	var v *visit
 	var after *Event
-	for _, tag := range slices.Backward(s.eventTags(tags)) {
-		e, err := s.readEvent(ctx, tag)
+	for e, err := range s.newest(ctx, tags) {
 		if err != nil {
 			return nil, err
 		}
 		if e.Action != Promoted && e.Action != RolledBack {
 			continue
 		}
-		if e.Model == model {
-			v := &visit{version: e.Version, since: e.Time, spent: until.Sub(e.Time)}
+		switch {
+		case e.Model != model && v != nil:
+			return v, nil
+		case e.Model != model:
+			until, after = e.Time, e
+			continue
+		case v == nil:
+			v = &visit{version: e.Version}
 			if after != nil && after.Action == RolledBack {
 				v.leftAt = after.Time
 			}
-			return v, nil
 		}
-		until, after = e.Time, e
+		v.since, v.spent = e.Time, until.Sub(e.Time)
+		if v.spent >= soak {
+			break // of two events about one model the first began it
+		}
 	}
-	return nil, nil
-}
-
-// event reads one event.
-func (s *Stage) readEvent(ctx context.Context, tag string) (*Event, error) {
-	d, doc, err := s.Record.Get(ctx, tag)
-	if err != nil {
-		return nil, err
-	}
-	e, err := parseEvent(s.Name, tag, d, doc)
-	if err != nil {
-		return nil, &BrokenError{s.Name, err}
-	}
-	return e, nil
+	return v, nil
 }
 
 func as[E error](err error) bool {

@@ -1,6 +1,7 @@
 package promote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -89,54 +90,76 @@ func (e *GoneError) Unwrap() error { return e.Err }
 // rolled back from, and sets a hold. A second rollback goes further back. What
 // it goes to is looked at first, every layer of it; gates are not asked.
 func (s *Stage) Rollback(ctx context.Context, o RollbackOptions) (*Outcome, error) {
-	out := &Outcome{Stage: s.Name, Hold: true}
-	decide := func(ctx context.Context, st *State) (decision, error) {
-		h, err := s.History(ctx, o.Concurrency)
-		if err != nil {
-			return decision{}, err
-		}
-		if len(h.Events) == 0 {
-			return decision{}, s.Unknown(st)
-		}
-		if len(h.Problems) > 0 && !o.Force {
-			return decision{}, &BrokenError{s.Name, errors.New(h.Problems[0].String())}
-		}
-		was := st.At.Digest
-		if st.Pending() {
-			was = st.Last.To
-		}
-		to, err := h.target(was, o)
-		if err != nil {
-			return decision{}, err
-		}
-		out.Was = sideOf(st, was)
-		out.Now = Side{Digest: to.To, Version: to.Version, Image: to.Image}
-		d, doc, err := s.whole(ctx, to)
-		if err != nil {
-			return decision{}, err
-		}
-		out.Was.Facts, out.Now.Facts = s.facts(ctx, was, o.Facts), s.facts(ctx, to.To, o.Facts)
-		if o.DryRun {
-			return decision{}, nil
-		}
-		return decision{about: d, doc: doc, event: &Event{
-			Action: RolledBack, To: to.To, Model: to.Model, Image: to.Image,
-			Version: to.Version, Was: clip(out.Was.Version), Revision: to.Revision,
-			Actor: clip(o.Actor), Run: clip(o.Run), Reason: clip(o.Reason), Tool: o.Tool,
-			Policy: policyOf(st.Last), Scan: to.Scan, Forced: o.Force, Hold: true,
-		}}, nil
-	}
+	r := &rollback{Stage: s, o: o}
 	if o.DryRun {
 		st, err := s.Read(ctx)
 		if err != nil {
 			return nil, err
 		}
-		_, err = decide(ctx, st)
-		return out, err
+		_, err = r.decide(ctx, st)
+		return &r.out, err
 	}
-	e, err := s.act(ctx, decide)
-	out.Event = e
-	return out, err
+	var err error
+	if r.out.Event, err = s.act(ctx, r.decide); err == nil {
+		r.out.Event = cmp.Or(r.out.Event, r.interrupted)
+	}
+	return &r.out, err
+}
+
+// rollback is one call of Rollback.
+type rollback struct {
+	*Stage
+	o           RollbackOptions
+	out         Outcome
+	interrupted *Event // is what there is to do: to move the tag to it
+}
+
+// decide finds where to go.
+func (r *rollback) decide(ctx context.Context, st *State) (decision, error) {
+	r.out, r.interrupted = Outcome{Stage: r.Name, Hold: true}, nil
+	h, err := r.History(ctx, r.o.Concurrency)
+	if err != nil {
+		return decision{}, err
+	}
+	if len(h.Events) == 0 && len(h.Problems) == 0 {
+		return decision{}, r.Unknown(st)
+	}
+	if len(h.Problems) > 0 && !r.o.Force {
+		return decision{}, &BrokenError{r.Name, errors.New(h.Problems[0].String())}
+	}
+	was, to := st.At.Digest, st.Last
+	if st.Pending() {
+		was = to.To
+	}
+	if st.Pending() && to.Action == RolledBack && r.o.To == "" {
+		// Whoever asks again does not want to go further back.
+		r.interrupted, was = to, to.From
+	} else if to, err = h.target(was, r.o); err != nil {
+		return decision{}, err
+	}
+	r.out.Was, r.out.Now = sideOf(st, was), Side{Digest: to.To, Version: to.Version, Image: to.Image}
+	if r.interrupted != nil {
+		r.out.Was.Version = to.Was
+	}
+	d, doc, err := r.whole(ctx, to)
+	if err != nil {
+		return decision{}, err
+	}
+	model := to.Model
+	r.out.Was.Facts, _ = r.facts(ctx, was, r.o.Facts)
+	if r.out.Now.Facts, model = r.facts(ctx, to.To, r.o.Facts); model == "" {
+		model = to.Model
+	}
+	there := to.To == was && st.Held() && !st.Outside()
+	if r.o.DryRun || r.interrupted != nil || there {
+		return decision{}, nil
+	}
+	return decision{about: d, doc: doc, event: &Event{
+		Action: RolledBack, To: to.To, Model: model, Image: to.Image,
+		Version: to.Version, Was: clip(r.out.Was.Version), Revision: to.Revision,
+		Actor: clip(r.o.Actor), Run: clip(r.o.Run), Reason: clip(r.o.Reason), Tool: r.o.Tool,
+		Policy: policyOf(st.Last), Scan: to.Scan, Forced: r.o.Force, Hold: true,
+	}}, nil
 }
 
 // policyOf is the policy that the stage's models were last checked against.
@@ -147,17 +170,17 @@ func policyOf(e *Event) digest.Digest {
 	return e.Policy
 }
 
-// facts reads what can be read; nil is nothing.
-func (s *Stage) facts(ctx context.Context, d digest.Digest, o oci.FactsOptions) *manifest.Facts {
+// facts reads what can be read, and the model's digest; nil is nothing.
+func (s *Stage) facts(ctx context.Context, d digest.Digest, o oci.FactsOptions) (*manifest.Facts, digest.Digest) {
 	if d == "" {
-		return nil
+		return nil, ""
 	}
 	o.Scan = false
 	found, err := oci.FindFacts(ctx, s.Tags, d.String(), o)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
-	return found.Facts
+	return found.Facts, found.Model
 }
 
 // Unknown is the error of a stage that is not there.
@@ -174,6 +197,9 @@ func (h *History) target(was digest.Digest, o RollbackOptions) (*Event, error) {
 			if e := &h.Events[i]; !bad[e.To] {
 				return e, nil
 			}
+		}
+		if e := h.before(); e != nil && !bad[e.To] {
+			return e, nil
 		}
 		return nil, &NoWayBackError{Stage: h.Stage}
 	}
@@ -197,14 +223,20 @@ func (h *History) target(was digest.Digest, o RollbackOptions) (*Event, error) {
 
 // find finds the newest event to a version or digest, or the one at a time.
 func (h *History) find(to string) *Event {
+	is := func(e *Event) bool {
+		begins := func(d digest.Digest) bool {
+			return strings.HasPrefix(d.Encoded(), to) && len(to) >= 8 ||
+				strings.HasPrefix(d.String(), to) && len(to) >= len(d.Algorithm())+1+8
+		}
+		return e.Version == to || begins(e.To) || begins(e.Model)
+	}
 	for i := len(h.Events) - 1; i >= 0; i-- {
-		e := &h.Events[i]
-		hex := e.To.Encoded()
-		model := e.Model.Encoded()
-		bare := strings.TrimPrefix(to, "sha256:")
-		if e.Version == to || len(bare) >= 8 && (strings.HasPrefix(hex, bare) || strings.HasPrefix(model, bare)) {
+		if e := &h.Events[i]; is(e) {
 			return e
 		}
+	}
+	if e := h.before(); e != nil && is(e) {
+		return e
 	}
 	if at, _, err := ParseTime(to); err == nil {
 		return h.At(at)
@@ -245,14 +277,28 @@ func (s *Stage) whole(ctx context.Context, e *Event) (v1.Descriptor, []byte, err
 	if err != nil {
 		return d, nil, err
 	}
-	below, err := content.Successors(ctx, s.Tags, d)
+	return d, doc, s.below(ctx, d, maxDepth, gone)
+}
+
+// maxDepth is how deep indexes of images are looked into.
+const maxDepth = 4
+
+// below asks for everything below a manifest.
+func (s *Stage) below(ctx context.Context, d v1.Descriptor, depth int, gone func(error) error) error {
+	all, err := content.Successors(ctx, s.Tags, d)
+	if errors.Is(err, oci.ErrNotFound) {
+		return gone(err)
+	}
 	if err != nil {
-		return d, nil, err
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(oci.DefaultConcurrency)
-	for _, b := range below {
+	for _, b := range all {
 		g.Go(func() error {
+			if isManifest(b.MediaType) && depth > 1 {
+				return s.below(ctx, b, depth-1, gone)
+			}
 			there, err := s.Tags.Exists(ctx, b)
 			if err == nil && !there {
 				err = gone(fmt.Errorf("%s: %w", b.Digest, oci.ErrNotFound))
@@ -260,5 +306,14 @@ func (s *Stage) whole(ctx context.Context, e *Event) (v1.Descriptor, []byte, err
 			return err
 		})
 	}
-	return d, doc, g.Wait()
+	return g.Wait()
+}
+
+func isManifest(mediaType string) bool {
+	switch mediaType {
+	case v1.MediaTypeImageManifest, v1.MediaTypeImageIndex,
+		"application/vnd.docker.distribution.manifest.v2+json", "application/vnd.docker.distribution.manifest.list.v2+json":
+		return true
+	}
+	return false
 }

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"regexp"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"galley/oci"
@@ -62,19 +64,6 @@ func Names(tags []string) []string {
 	}
 	slices.Sort(names)
 	return slices.Compact(names)
-}
-
-var eventTag = sync.OnceValue(func() *regexp.Regexp {
-	return regexp.MustCompile(`^([a-z0-9][a-z0-9_-]{0,39})\.h-[0-9]{6,}-[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$`)
-})
-
-// stageOf is the stage that an event's tag belongs to.
-func stageOf(tag string) (string, bool) {
-	m := eventTag().FindStringSubmatch(tag)
-	if m == nil {
-		return "", false
-	}
-	return m[1], true
 }
 
 // State is a stage at a moment.
@@ -152,17 +141,9 @@ func (s *Stage) look(ctx context.Context, tags []string) (*State, error) {
 	st := &State{Tags: tags, events: s.eventTags(tags)}
 	st.intents = s.liveIntents(tags)
 	if n := len(st.events); n > 0 {
-		// Of two with one number the first counts; see [Stage.act].
-		last := st.events[n-1]
-		for n > 1 && numberOf(st.events[n-2]) == numberOf(last) {
-			n--
-			last = st.events[n-1]
-		}
-		d, doc, err := s.Record.Get(ctx, last)
-		if err == nil {
-			st.Last, st.Fault = parseEvent(s.Name, last, d, doc)
-		}
-		if err != nil {
+		last := st.events[n-sameNumber(st.events)] // the first of that number; see [attempt.record]
+		var err error
+		if st.Last, st.Fault, err = s.readEvent(ctx, last); err != nil {
 			return nil, err
 		}
 	}
@@ -173,21 +154,48 @@ func (s *Stage) look(ctx context.Context, tags []string) (*State, error) {
 	return st, err
 }
 
+// readEvent reads one event. fault says why it is none, or that nothing is there:
+// some registries keep the tag of a manifest that was deleted.
+func (s *Stage) readEvent(ctx context.Context, tag string) (e *Event, fault, err error) {
+	d, doc, err := s.Record.Get(ctx, tag)
+	if errors.Is(err, oci.ErrNotFound) {
+		return nil, fmt.Errorf("%w: tag %s names nothing any more", errNotEvent, tag), nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	e, fault = parseEvent(s.Name, tag, d, doc)
+	return e, fault, nil
+}
+
+// newest yields the events that count, newest first, as they are read; faults are
+// [*BrokenError]s.
+func (s *Stage) newest(ctx context.Context, tags []string) iter.Seq2[*Event, error] {
+	return func(yield func(*Event, error) bool) {
+		var named digest.Digest
+		for events := s.eventTags(tags); len(events) > 0; {
+			first := len(events) - sameNumber(events)
+			tag := events[first+counts(events[first:], named)]
+			e, fault, err := s.readEvent(ctx, tag)
+			if fault != nil {
+				err = &BrokenError{s.Name, fault}
+			}
+			if !yield(e, err) || err != nil {
+				return
+			}
+			events, named = events[:first], e.Previous
+		}
+	}
+}
+
 // eventTags are those of the stage's events, oldest first.
 func (s *Stage) eventTags(tags []string) []string {
 	var events []string
 	for _, tag := range tags {
-		if _, _, rest, ok := parseTag(s.Name, eventKind, tag); ok && len(rest) == shortDigest {
+		if isEvent(s.Name, tag) {
 			events = append(events, tag)
 		}
 	}
 	slices.SortFunc(events, func(a, b string) int { return cmp.Or(cmp.Compare(numberOf(a), numberOf(b)), cmp.Compare(a, b)) })
 	return slices.Compact(events)
-}
-
-// numberOf is the number in a record's tag.
-func numberOf(tag string) int {
-	name, _ := stageOf(tag)
-	n, _, _, _ := parseTag(name, eventKind, tag)
-	return n
 }
