@@ -438,6 +438,11 @@ func Header(edit func(http.Header)) Mishap {
 	}
 }
 
+// Clock tells a time in Date that is ahead of the true one.
+func Clock(ahead func() time.Duration) Mishap {
+	return Header(func(h http.Header) { h.Set("Date", time.Now().Add(ahead()).UTC().Format(http.TimeFormat)) })
+}
+
 // Length tells a Content-Length that is off by so many bytes: with more, the
 // connection ends before the body does; with less, the body ends early.
 func Length(by int64) Mishap {

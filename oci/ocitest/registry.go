@@ -21,10 +21,14 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"cuelabs.dev/go/oci/ociregistry"
 	"cuelabs.dev/go/oci/ociregistry/ocimem"
 	"cuelabs.dev/go/oci/ociregistry/ociserver"
+
+	"galley/oci"
 )
 
 // Registry is a registry in memory, behind a [Proxy]. It is safe for concurrent
@@ -76,6 +80,15 @@ const (
 	NoDigest    Fault = "no-digest"    // leaves Docker-Content-Digest out when a tag is fetched
 	DigestOnly  Fault = "digest-only"  // deletes by digest, not by tag
 	NoDelete    Fault = "no-delete"    // deletes nothing
+	SeeOther    Fault = "see-other"    // leads to a web page where referrers are asked for
+	SubjectOnly Fault = "subject-only" // says that it lists a referrer, and has no API for it
+	SmallPages  Fault = "small-pages"  // lists three tags at once
+	Fixed400    Fault = "fixed-400"    // refuses version tags that are there, also the same again
+	Fixed401    Fault = "fixed-401"
+	Fixed412    Fault = "fixed-412"
+	ClockAhead  Fault = "clock-ahead" // is two days ahead
+	TwoClocks   Fault = "two-clocks"  // is of two servers, one of them 20 seconds late
+	TagsGo      Fault = "tags-go"     // deletes a manifest with its tags; without, they stay and name nothing
 )
 
 // NewRegistry starts a registry on loopback; the caller closes it.
@@ -96,10 +109,12 @@ func (r *Registry) Close() {
 
 // Misbehave makes the registry do so from now on, and nothing else that it was
 // told by the proxy's rules.
-func (r *Registry) Misbehave(f Fault) {
+func (r *Registry) Misbehave(faults ...Fault) {
 	r.Calm()
-	if f != None {
-		r.Inject(r.rule(f))
+	for _, f := range faults {
+		if f != None {
+			r.Inject(r.rule(f))
+		}
 	}
 }
 
@@ -163,6 +178,28 @@ func (r *Registry) rule(f Fault) Rule {
 			next(p, h, req)
 			h.finish()
 		})
+	case TagsGo:
+		return Rule{Method: http.MethodDelete, Kind: Manifests, Mishap: func(p *Passage, w http.ResponseWriter, req *http.Request) {
+			r.dropTags(req)
+			p.Pass(w, req)
+		}}
+	case SubjectOnly:
+		return every(r.quirky(ociserver.Options{DisableReferrersAPI: true}))
+	case SeeOther:
+		return every(seeOther)
+	case SmallPages:
+		return Rule{Method: http.MethodGet, Kind: Tags, Mishap: fewTags}
+	case Fixed400:
+		return tag(unless(r.free, Answer(Up, http.StatusBadRequest, "TAG_INVALID")))
+	case Fixed401:
+		return tag(unless(r.free, unauthorized))
+	case Fixed412:
+		return tag(unless(r.free, Answer(Up, http.StatusPreconditionFailed, "DENIED")))
+	case ClockAhead:
+		return every(Clock(func() time.Duration { return 48 * time.Hour }))
+	case TwoClocks:
+		var n atomic.Int64
+		return every(Clock(func() time.Duration { return time.Duration(n.Add(1)%2) * -20 * time.Second }))
 	case NoFilter:
 		return every(r.quirky(ociserver.Options{DisableReferrersFiltering: true}))
 	case NoLink:
@@ -173,6 +210,51 @@ func (r *Registry) rule(f Fault) Rule {
 		return every(r.quirky(ociserver.Options{OmitDigestFromTagGetResponse: true}))
 	}
 	panic("no fault " + string(f))
+}
+
+// seeOther redirects to a page of the registry's web site.
+func seeOther(p *Passage, w http.ResponseWriter, req *http.Request) {
+	const page = "/search"
+	switch {
+	case req.URL.Path == page:
+		webPage(w, req)
+	case KindOf(req) == Referrers:
+		http.Redirect(w, req, page, http.StatusSeeOther)
+	default:
+		p.Pass(w, req)
+	}
+}
+
+// fewTags ends a page of tags after three, with a link to the next.
+func fewTags(p *Passage, w http.ResponseWriter, req *http.Request) {
+	q := req.URL.Query()
+	q.Set("n", "3")
+	req.URL.RawQuery = q.Encode()
+	p.Pass(w, req)
+}
+
+// free reports whether a manifest may be put: by digest, under a tag that may move,
+// or under one that is not there.
+func (r *Registry) free(req *http.Request) bool {
+	repository, reference, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	if fixed, err := (oci.TagRules{}).Fixed(reference); err != nil || !fixed {
+		return true
+	}
+	_, err := r.content.ResolveTag(req.Context(), repository, reference)
+	return err != nil
+}
+
+// dropTags removes the tags of a manifest that is about to be deleted.
+func (r *Registry) dropTags(req *http.Request) {
+	repository, reference, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	for tag, err := range r.content.Tags(req.Context(), repository, "") {
+		if err != nil {
+			return // there is no such repository
+		}
+		if d, err := r.content.ResolveTag(req.Context(), repository, tag); err == nil && d.Digest.String() == reference {
+			r.content.DeleteTag(req.Context(), repository, tag)
+		}
+	}
 }
 
 // quirky has the same content served in another way.

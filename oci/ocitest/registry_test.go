@@ -115,7 +115,8 @@ func TestFaults(t *testing.T) {
 	t.Cleanup(r.Close)
 	for _, f := range []Fault{
 		Unauthorized, Forbidden, NotFound, ServerError, HTML, BasicAuth, BearerAuth, RateLimit,
-		NoReferrers, NoFilter, NoLink, PageCap, NoDigest,
+		NoReferrers, NoFilter, NoLink, PageCap, NoDigest, DigestOnly, NoDelete, SeeOther, SubjectOnly, SmallPages,
+		Fixed400, Fixed401, Fixed412, ClockAhead, TwoClocks, TagsGo,
 	} {
 		r.Misbehave(f)
 		resp, err := http.Get("http://" + r.Host + "/v2/")
@@ -123,13 +124,13 @@ func TestFaults(t *testing.T) {
 			t.Fatal(err)
 		}
 		resp.Body.Close()
-		quirk := slices.Contains([]Fault{HTML, NoReferrers, NoFilter, NoLink, PageCap, NoDigest}, f)
-		if (resp.StatusCode == 200) != quirk {
+		failing := slices.Contains([]Fault{Unauthorized, Forbidden, NotFound, ServerError, BasicAuth, BearerAuth, RateLimit}, f)
+		if (resp.StatusCode == 200) == failing {
 			t.Errorf("%s: %s", f, resp.Status)
 		}
 	}
 	r.Misbehave(None)
-	if got := r.Requests(); len(got) != 13 {
-		t.Errorf("%d requests; want 13", len(got))
+	if got := r.Requests(); len(got) != 24 {
+		t.Errorf("%d requests; want 24", len(got))
 	}
 }

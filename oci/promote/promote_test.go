@@ -56,6 +56,8 @@ func places(t *testing.T) map[string]place {
 	}
 	for _, f := range []ocitest.Fault{
 		ocitest.None, ocitest.NoReferrers, ocitest.NoLink, ocitest.NoDigest, ocitest.DigestOnly, ocitest.NoDelete,
+		ocitest.SeeOther, ocitest.SubjectOnly, ocitest.SmallPages, ocitest.Fixed400, ocitest.Fixed401, ocitest.Fixed412,
+		ocitest.ClockAhead, ocitest.TwoClocks,
 	} {
 		r := ocitest.NewRegistry()
 		t.Cleanup(r.Close)
