@@ -91,11 +91,11 @@ func (s *Stage) liveIntents(tags []string) []Intent {
 	var live []Intent
 	for _, tag := range tags {
 		n, at, rest, ok := parseTag(s.Name, intentKind, tag)
-		if !ok || strings.HasSuffix(rest, doneSuffix) {
+		if !ok || strings.HasSuffix(rest, doneSuffix) || strings.HasSuffix(rest, leftSuffix) {
 			continue
 		}
 		age := s.Record.Now().Sub(at)
-		if age < s.stale() && age > -maxSkew && !slices.Contains(tags, tag+doneSuffix) {
+		if age < s.stale() && age > -maxSkew && !slices.Contains(tags, tag+doneSuffix) && !slices.Contains(tags, tag+leftSuffix) {
 			live = append(live, Intent{Tag: tag, Number: n, Age: max(0, age)})
 		}
 	}
@@ -147,6 +147,7 @@ type decision struct {
 	event *Event        // to record; nil: nothing
 	about v1.Descriptor // event.To's
 	doc   []byte        // the manifest, if the tag is to move to it
+	stays bool          // the tag does not move
 }
 
 // act changes the stage as decide says for the state it finds, which it may do
@@ -252,6 +253,8 @@ type attempt struct {
 	tag    string    // of the intent
 	at     time.Time // that it says
 	began  time.Time
+
+	recorded bool // the event counts, and the tag has to follow
 }
 
 // run tries. It reports whether it is done; if not, it left nothing behind, and
@@ -299,7 +302,7 @@ func (a *attempt) run(ctx context.Context) (other *Intent, done bool, err error)
 	if err := a.record(ctx); err != nil {
 		return nil, false, err
 	}
-	if a.doc != nil && a.st.At.Digest != a.about.Digest {
+	if a.doc != nil && !a.stays && a.st.At.Digest != a.about.Digest {
 		if err := a.move(ctx, a.about, a.doc); err != nil {
 			return nil, false, err
 		}
@@ -324,16 +327,25 @@ func (a *attempt) announce(ctx context.Context) error {
 	return err
 }
 
-// withdraw removes the intent. Where it cannot be deleted, by anybody or by us, it
-// is marked, unless the change is done: then its number is spent. What cannot be
-// written either ends by itself in two minutes.
+// withdraw removes the intent, or marks it where it cannot be deleted, by anybody or
+// by us. What cannot be written either ends by itself in two minutes. One whose
+// event is there and whose tag is not stays, marked so that nobody waits for us: it
+// says that there is something to complete.
 func (a *attempt) withdraw(ctx context.Context, done bool) {
-	if err := a.Record.Drop(ctx, a.intent, a.tag); err != nil && !done {
-		a.Record.PutIndex(ctx, v1.Index{
-			Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
-			Manifests: []v1.Descriptor{}, Annotations: map[string]string{intentNonce: rand.Text()},
-		}, a.tag+doneSuffix)
+	if !done && a.recorded {
+		a.mark(ctx, a.tag+leftSuffix)
+	} else if err := a.Record.Drop(ctx, a.intent, a.tag); err != nil {
+		a.mark(ctx, a.tag+doneSuffix)
 	}
+}
+
+// mark puts a tag that says something by being there.
+func (a *attempt) mark(ctx context.Context, tag string) error {
+	_, err := a.Record.PutIndex(ctx, v1.Index{
+		Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex,
+		Manifests: []v1.Descriptor{}, Annotations: map[string]string{intentNonce: rand.Text()},
+	}, tag)
+	return err
 }
 
 // listed lists the tags, among them the one that was just written.
@@ -357,7 +369,14 @@ func (a *attempt) listed(ctx context.Context, tag string) ([]string, error) {
 // needs no way there first, least of all a rollback.
 func (a *attempt) settle(ctx context.Context) error {
 	from := a.st.At.Digest
-	if a.st.Pending() {
+	if e := a.event; e != nil && e.To == from && from != "" && (e.Action == Held || e.Action == Unheld) {
+		return nil // a hold leaves the stage where it is
+	}
+	if a.stays {
+		if from = ""; a.st.Last != nil {
+			from = a.st.Last.To
+		}
+	} else if a.st.Pending() {
 		from = a.st.Last.To
 		if a.doc == nil || a.about.Digest != a.st.At.Digest {
 			d, doc, err := a.Tags.Get(ctx, from.String())
@@ -373,6 +392,11 @@ func (a *attempt) settle(ctx context.Context) error {
 					return err
 				}
 				a.st.At, a.st.Doc = d, doc
+				for _, tag := range a.open(a.st.Tags, a.st.Last.Number) {
+					if err := a.mark(ctx, tag+doneSuffix); err != nil {
+						return err
+					}
+				}
 			}
 		}
 	}
@@ -411,7 +435,9 @@ func (a *attempt) record(ctx context.Context) error {
 		return err
 	}
 	e.Digest, e.Tag = d.Digest, tagOf(a.Name, eventKind, a.number, now, d.Digest.Encoded()[:shortDigest])
-	if err := a.Record.Put(ctx, m, d, doc, layer, e.Tag); err != nil {
+	err = a.Record.Put(ctx, m, d, doc, layer, e.Tag)
+	a.recorded = !oci.Refused(err) // or nobody knows
+	if err != nil {
 		return err
 	}
 	tags, err := a.listed(ctx, e.Tag)
@@ -429,6 +455,7 @@ func (a *attempt) record(ctx context.Context) error {
 
 // lost says that another's event counts and ours does not.
 func (a *attempt) lost(ctx context.Context, tag string) error {
+	a.recorded = false
 	c := &ConflictError{Stage: a.Name, Event: a.event.Tag}
 	if d, doc, err := a.Record.Get(ctx, tag); err == nil {
 		if other, err := parseEvent(a.Name, tag, d, doc); err == nil {

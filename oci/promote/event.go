@@ -67,9 +67,10 @@ type Event struct {
 	Reason   string        `json:"reason,omitempty"`
 	Policy   digest.Digest `json:"policy,omitempty"` // what the gates were; empty: none
 	Gates    []gate.Result `json:"gates,omitempty"`
-	Scan     string        `json:"scan,omitempty"`   // the verdict on the model
-	Forced   bool          `json:"forced,omitempty"` // in spite of gates, a hold or a move outside galley
-	Hold     bool          `json:"hold,omitempty"`   // whether a hold stands after it
+	Checked  int           `json:"checked,omitempty"` // how many gates there were, also where they are too many for an annotation
+	Scan     string        `json:"scan,omitempty"`    // the verdict on the model
+	Forced   bool          `json:"forced,omitempty"`  // in spite of gates, a hold or a move outside galley
+	Hold     bool          `json:"hold,omitempty"`    // whether a hold stands after it
 	Tool     string        `json:"tool,omitempty"`
 
 	Tag    string        `json:"-"` // that names it
@@ -129,8 +130,18 @@ func (e *Event) annotations() (map[string]string, error) {
 			a[prefix+key] = text
 		}
 	}
+	if len(e.Gates) == 0 {
+		return a, nil
+	}
 	gates, err := json.Marshal(e.Gates)
-	if err == nil && len(e.Gates) > 0 && len(gates) <= maxGates {
+	if err == nil && len(gates) > maxGates { // then what they are and what they said
+		short := make([]gate.Result, len(e.Gates))
+		for i, g := range e.Gates {
+			short[i] = gate.Result{Gate: g.Gate, Verdict: g.Verdict}
+		}
+		gates, err = json.Marshal(short)
+	}
+	if err == nil && len(gates) <= maxGates {
 		a[prefix+"gates"] = string(gates)
 	}
 	return a, err
@@ -172,12 +183,20 @@ func (e *Event) fields() map[string]field {
 			func(s string) (err error) { *to, err = time.Parse(time.RFC3339, s); *to = to.UTC(); return err },
 		}
 	}
+	number := func(to *int) field {
+		return field{
+			func() string {
+				if *to == 0 {
+					return ""
+				}
+				return strconv.Itoa(*to)
+			},
+			func(s string) (err error) { *to, err = strconv.Atoi(s); return err },
+		}
+	}
 	return map[string]field{
 		"stage": str(&e.Stage), "action": str((*string)(&e.Action)),
-		"number": {
-			func() string { return strconv.Itoa(e.Number) },
-			func(s string) (err error) { e.Number, err = strconv.Atoi(s); return err },
-		},
+		"number": number(&e.Number), "checked": number(&e.Checked),
 		"time": at(&e.Time), "recorded": at(&e.Recorded),
 		"from": dgst(&e.From), "to": dgst(&e.To), "model": dgst(&e.Model), "image": str(&e.Image),
 		"version": str(&e.Version), "was": str(&e.Was), "revision": str(&e.Revision),
@@ -229,9 +248,10 @@ func parseEvent(stage, tag string, d v1.Descriptor, doc []byte) (*Event, error) 
 
 // The kinds of tags of a record. A tag is STAGE.KIND-NUMBER-TIME-REST.
 const (
-	eventKind  = 'h' // history: REST begins the digest of the event's manifest
-	intentKind = 'i' // intent: REST is random
-	doneSuffix = ".done"
+	eventKind  = 'h'     // history: REST begins the digest of the event's manifest
+	intentKind = 'i'     // intent: REST is random
+	doneSuffix = ".done" // marks an intent that counts no more and could not be deleted
+	leftSuffix = ".left" // marks one whose event is recorded and whose tag is not moved
 
 	tagTime     = "20060102T150405Z"
 	shortDigest = 8
@@ -300,11 +320,12 @@ func sameNumber(events []string) int {
 	return n
 }
 
-// clip bounds a text that people or CI systems give.
+// clip bounds a text that people or CI systems give, and puts it on one line.
 func clip(s string) string {
-	s = strings.ToValidUTF8(s, "�")
+	s = strings.Join(strings.Fields(strings.ToValidUTF8(s, "�")), " ")
 	if len(s) <= maxText {
 		return s
 	}
-	return strings.ToValidUTF8(s[:maxText], "") + "…"
+	const cut = "…"
+	return strings.ToValidUTF8(s[:maxText-len(cut)], "") + cut
 }

@@ -33,7 +33,9 @@ type History struct {
 	// Problems say where the chain is broken, oldest first. An end that was cut
 	// off shows only if the tag is not what is left says: see [State.Outside].
 	Problems []Problem
-	State    *State
+	// Notes are what is odd and breaks nothing: clocks that ran backwards.
+	Notes []Problem
+	State *State
 }
 
 // maxEvents bounds how many events of a stage are read.
@@ -130,8 +132,8 @@ func (h *History) link(before, e *Event, problem func(int, string, string, ...an
 		problem(e.Number, e.Tag, "follows %s, but event %d is %s", short(e.Previous), before.Number, short(before.Digest))
 	}
 	if recorded(e).Before(recorded(before)) {
-		problem(e.Number, e.Tag, "recorded %s, before event %d: a clock ran backwards",
-			recorded(e).Format(time.RFC3339), before.Number)
+		h.Notes = append(h.Notes, Problem{e.Number, e.Tag, fmt.Sprintf("recorded %s, before event %d: a clock ran backwards",
+			recorded(e).Format(time.RFC3339), before.Number)})
 	}
 }
 
@@ -174,8 +176,12 @@ func (h *History) Rows() []Row {
 	if h.State != nil && h.State.Outside() && len(h.Events) > 0 {
 		rows = append(rows, Row{Outside: h.State.At.Digest, Since: h.Events[len(h.Events)-1].Time})
 	}
-	for i := range len(rows) - 1 {
-		rows[i].Until = rows[i+1].Since
+	var until time.Time
+	for i := len(rows) - 1; i >= 0; i-- {
+		// What was moved outside galley was so at some time before the next event.
+		if rows[i].Until = until; rows[i].Event != nil {
+			until = rows[i].Since
+		}
 	}
 	return rows
 }

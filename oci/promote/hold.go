@@ -1,11 +1,15 @@
 package promote
 
-import "context"
+import (
+	"context"
+
+	"galley/oci"
+)
 
 // Hold makes promotions of the stage refuse, or with unhold lets them go on. It
 // reports whether there was anything to do.
 func (s *Stage) Hold(ctx context.Context, hold bool, claim Claim) (*Event, error) {
-	return s.act(ctx, func(_ context.Context, st *State) (decision, error) {
+	return s.act(ctx, func(ctx context.Context, st *State) (decision, error) {
 		switch {
 		case st.Fault != nil:
 			return decision{}, &BrokenError{s.Name, st.Fault}
@@ -27,6 +31,14 @@ func (s *Stage) Hold(ctx context.Context, hold bool, claim Claim) (*Event, error
 			about = l.about
 		}
 		e.From = e.To
+		if st.Pending() && st.At.Digest != "" {
+			// The stage is held where it is, and not where a promotion that was
+			// interrupted would have it.
+			e.To, e.Model, e.Version, e.Image, about = st.At.Digest, st.At.Digest, st.Last.Was, "", st.At
+			if c, err := oci.SubjectOf(ctx, s.Tags, st.At, st.Doc); err == nil {
+				e.Model, e.Revision, e.Scan = c.Model, c.Facts.Info.Revision, verdictOf(c.Facts)
+			}
+		}
 		return decision{event: e, about: about}, nil
 	})
 }

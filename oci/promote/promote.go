@@ -110,6 +110,9 @@ func FindCandidate(ctx context.Context, t oci.Target, reference string, rules oc
 	if err != nil {
 		return nil, err
 	}
+	if s.Facts.Path == "" && !s.IsImage {
+		return nil, &manifest.NotArtifactError{MediaType: s.Root.MediaType, What: "an artifact without a model"}
+	}
 	c := &Candidate{Subject: s, Version: s.Facts.Info.Version}
 	if !oci.IsDigest(reference) {
 		c.Tag = reference
@@ -297,11 +300,13 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 	}
 	p.out.Pinned = p.pinned
 	p.out.Now.Version = cmp.Or(p.out.Now.Version, p.pinned)
-	return decision{about: p.c.Root, doc: p.c.Doc, event: &Event{
+	// What is imported happened elsewhere: it does not move what is here.
+	stays := !p.o.At.IsZero() && st.At.Digest != ""
+	return decision{about: p.c.Root, doc: p.c.Doc, stays: stays, event: &Event{
 		Action: Promoted, Time: p.o.At, To: p.c.Root.Digest, Model: p.c.Model, Image: p.o.Image,
 		Version: clip(p.out.Now.Version), Was: clip(p.out.Was.Version), Revision: clip(p.c.Facts.Info.Revision),
 		Actor: clip(p.o.Actor), Run: clip(p.o.Run), Reason: clip(p.o.Reason), Tool: p.o.Tool,
-		Policy: p.o.PolicyDigest, Gates: gates, Scan: verdictOf(p.c.Facts),
+		Policy: p.o.PolicyDigest, Gates: gates, Checked: len(gates), Scan: verdictOf(p.c.Facts),
 		Forced: p.forced(st, gates), Hold: st.Held(),
 	}}, nil
 }
@@ -358,9 +363,9 @@ func (p *promotion) checkState(st *State) error {
 		return &BrokenError{p.Name, st.Fault}
 	case !o.At.IsZero() && (o.At.After(p.Record.Now()) || st.Last != nil && o.At.Before(st.Last.Time)):
 		return &TimeError{p.Name, o.At, st.Last}
-	case o.ExpectCurrent != nil && *o.ExpectCurrent != have:
-		return &MovedError{Stage: p.Name, Have: have, Want: *o.ExpectCurrent, Expected: true}
-	case st.Outside() && o.ExpectCurrent == nil && !o.Force:
+	case o.ExpectCurrent != nil && *o.ExpectCurrent != have && *o.ExpectCurrent != st.At.Digest:
+		return &MovedError{Stage: p.Name, Have: st.At.Digest, Want: *o.ExpectCurrent, Expected: true}
+	case st.Outside() && o.ExpectCurrent == nil && !o.Force && o.At.IsZero():
 		return &MovedError{Stage: p.Name, Have: have, Want: st.Last.To}
 	}
 	return nil
@@ -375,6 +380,8 @@ func (p *promotion) checkFree(st *State) error {
 		return nil
 	case st.Held() && !o.DryRun:
 		return &HeldError{p.Name, st.Last}
+	case o.DryRun && o.PolicyDigest != "": // where else should a new policy be tried?
+		return nil
 	case st.Last != nil && st.Last.Policy != "" && st.Last.Policy != o.PolicyDigest && !o.NewPolicy:
 		return &PolicyError{p.Name, st.Last.Policy, o.PolicyDigest}
 	}
@@ -408,7 +415,7 @@ func (p *promotion) check(ctx context.Context, st *State, was digest.Digest) ([]
 
 func (p *promotion) ask(ctx context.Context, st *State, was digest.Digest) ([]gate.Result, error) {
 	var err error
-	if p.current, err = p.readCurrent(ctx, was); err != nil {
+	if p.current, err = p.readCurrent(ctx, st, was); err != nil {
 		return nil, err
 	}
 	gates := []gate.Result{}
@@ -423,10 +430,10 @@ func (p *promotion) ask(ctx context.Context, st *State, was digest.Digest) ([]ga
 		}
 		gates = append(gates, p.fromGates(v, err)...)
 	}
+	if err := p.read(ctx); err != nil {
+		return nil, err
+	}
 	if p.o.Policy != nil {
-		if err := p.read(ctx); err != nil {
-			return nil, err
-		}
 		gates = append(gates, p.o.Policy.Check(p.c.Facts, p.current, p.Record.Now(), first)...)
 	}
 	if p.o.Policy == nil {
@@ -445,31 +452,49 @@ func (p *promotion) ask(ctx context.Context, st *State, was digest.Digest) ([]ga
 	return gates, nil
 }
 
-// read reads what the gates need to know of the candidate.
+// read reads what the gates need to know of the candidate, and the model of one
+// that nobody says anything of.
 func (p *promotion) read(ctx context.Context) error {
 	if p.c.packed {
 		return nil
 	}
 	o := p.o.Facts
-	o.Scan = p.o.Policy.NeedsScan()
-	return p.c.Read(ctx, o)
+	unclaimed := p.c.Facts.Info.Scan == ""
+	o.Scan = unclaimed || p.o.Policy != nil && p.o.Policy.NeedsScan()
+	if p.o.Policy == nil && !o.Scan {
+		return nil
+	}
+	err := p.c.Read(ctx, o)
+	if unclaimed && err == nil && p.c.Facts.Scans != nil {
+		p.c.Facts.Info.Scan = manifest.Worst(p.c.Facts.Scans).String()
+	}
+	return err
 }
 
 // readCurrent reads what the stage has; nil: nothing.
-func (p *promotion) readCurrent(ctx context.Context, was digest.Digest) (*manifest.Facts, error) {
+func (p *promotion) readCurrent(ctx context.Context, st *State, was digest.Digest) (*manifest.Facts, error) {
 	if was == "" {
 		return nil, nil
 	}
-	o := p.o.Facts
-	o.ManifestOnly = p.o.Policy == nil
-	s, err := oci.FindFacts(ctx, p.Tags, was.String(), o)
+	d, doc := st.At, st.Doc
+	var err error
+	if d.Digest != was { // it was recorded, and the tag not moved
+		d, doc, err = p.Tags.Get(ctx, was.String())
+	}
+	var s *oci.Subject
+	if err == nil {
+		s, err = oci.SubjectOf(ctx, p.Tags, d, doc)
+	}
 	if as[*manifest.NotArtifactError](err) || errors.Is(err, oci.ErrNotFound) {
 		return nil, nil // nothing to compare with
 	}
 	if err != nil {
 		return nil, err
 	}
-	return s.Facts, nil
+	if p.o.Policy != nil {
+		err = s.Read(ctx, p.o.Facts)
+	}
+	return s.Facts, err
 }
 
 // scanGate begins the name of the gate of the verdict on the model.
@@ -565,18 +590,28 @@ func (s *Stage) visited(ctx context.Context, model digest.Digest, st *State, rec
 	until := s.Record.Now()
 	var v *visit
 	var after *Event
+	newest := true
 	for e, err := range s.newest(ctx, tags) {
 		if err != nil {
 			return nil, err
 		}
 		if e.Action != Promoted && e.Action != RolledBack {
+			newest = false
 			continue
 		}
+		if newest && len(s.open(tags, e.Number)) > 0 {
+			// Its writer was interrupted, or refused the tag.
+			if at, err := s.Tags.Resolve(ctx, s.Name); err == nil && at.Digest != e.To || errors.Is(err, oci.ErrNotFound) {
+				newest = false
+				continue
+			}
+		}
+		newest = false
 		switch {
 		case e.Model != model && v != nil:
 			return v, nil
 		case e.Model != model:
-			until, after = e.Time, e
+			until, after = recorded(e), e
 			continue
 		case v == nil:
 			v = &visit{version: e.Version}
@@ -584,7 +619,8 @@ func (s *Stage) visited(ctx context.Context, model digest.Digest, st *State, rec
 				v.leftAt = after.Time
 			}
 		}
-		v.since, v.spent = e.Time, until.Sub(e.Time)
+		// When it was recorded here: what is imported claims its time.
+		v.since, v.spent = recorded(e), until.Sub(recorded(e))
 		if v.spent >= soak {
 			break // of two events about one model the first began it
 		}

@@ -35,13 +35,17 @@ type RollbackOptions struct {
 	Concurrency int
 }
 
-// UnknownStageError says that a stage has neither a tag nor a history.
+// UnknownStageError says that a stage has no history.
 type UnknownStageError struct {
 	Stage   string
+	IsTag   bool     // it is a tag that nobody has promoted to
 	Nearest []string // stages that may be meant
 }
 
 func (e *UnknownStageError) Error() string {
+	if e.IsTag {
+		return fmt.Sprintf("%s has no history: nothing was promoted to it", e.Stage)
+	}
 	s := fmt.Sprintf("no stage %s: it has neither a tag nor a history", e.Stage)
 	if len(e.Nearest) > 0 {
 		s += "; nearest: " + strings.Join(e.Nearest, ", ")
@@ -124,9 +128,6 @@ func (r *rollback) decide(ctx context.Context, st *State) (decision, error) {
 	if len(h.Events) == 0 && len(h.Problems) == 0 {
 		return decision{}, r.Unknown(st)
 	}
-	if len(h.Problems) > 0 && !r.o.Force {
-		return decision{}, &BrokenError{r.Name, errors.New(h.Problems[0].String())}
-	}
 	was, to := st.At.Digest, st.Last
 	if st.Pending() {
 		was = to.To
@@ -136,6 +137,9 @@ func (r *rollback) decide(ctx context.Context, st *State) (decision, error) {
 		r.interrupted, was = to, to.From
 	} else if to, err = h.target(was, r.o); err != nil {
 		return decision{}, err
+	}
+	if i := slices.IndexFunc(h.Problems, func(p Problem) bool { return p.Number > to.Number }); i >= 0 && !r.o.Force {
+		return decision{}, &BrokenError{r.Name, errors.New(h.Problems[i].String())}
 	}
 	r.out.Was, r.out.Now = sideOf(st, was), Side{Digest: to.To, Version: to.Version, Image: to.Image}
 	if r.interrupted != nil {
@@ -185,7 +189,7 @@ func (s *Stage) facts(ctx context.Context, d digest.Digest, o oci.FactsOptions) 
 
 // Unknown is the error of a stage that is not there.
 func (s *Stage) Unknown(st *State) error {
-	return &UnknownStageError{s.Name, nearest.Words(s.Name, Names(st.Tags), 3)}
+	return &UnknownStageError{s.Name, st.At.Digest != "", nearest.Words(s.Name, Names(st.Tags), 3)}
 }
 
 // target finds the event to go back to.
@@ -193,7 +197,7 @@ func (h *History) target(was digest.Digest, o RollbackOptions) (*Event, error) {
 	bad := h.Bad()
 	bad[was] = true
 	if o.To == "" {
-		for i := len(h.Events) - 1; i >= 0; i-- {
+		for i := h.origin(was) - 1; i >= 0; i-- {
 			if e := &h.Events[i]; !bad[e.To] {
 				return e, nil
 			}
@@ -219,6 +223,17 @@ func (h *History) target(was digest.Digest, o RollbackOptions) (*Event, error) {
 		return nil, &NoWayBackError{Stage: h.Stage, To: o.To, Bad: true}
 	}
 	return e, nil
+}
+
+// origin is the place of the event that brought what the stage has now, before any
+// rollback to it; after the last event if none did.
+func (h *History) origin(was digest.Digest) int {
+	for i, e := range slices.Backward(h.Events) {
+		if e.To == was && e.Action == Promoted {
+			return i
+		}
+	}
+	return len(h.Events)
 }
 
 // find finds the newest event to a version or digest, or the one at a time.

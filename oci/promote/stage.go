@@ -8,6 +8,7 @@ import (
 	"iter"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -79,8 +80,9 @@ type State struct {
 	// Tags are all of the repository that keeps the record.
 	Tags []string
 
-	events  []string // tags, oldest first
-	intents []Intent // of others, that may still be acted on
+	events      []string // tags, oldest first
+	intents     []Intent // of others, that may still be acted on
+	interrupted bool     // the newest event was recorded, and the tag not moved
 }
 
 // Number is that of the newest event; 0 if there is none.
@@ -91,20 +93,18 @@ func (s *State) Number() int {
 	return numberOf(s.events[len(s.events)-1])
 }
 
-// Held reports whether a hold stands.
-func (s *State) Held() bool { return s.Last != nil && s.Last.Hold }
+// Held reports whether a hold stands. Where the newest event cannot be read, one
+// may.
+func (s *State) Held() bool { return s.Fault != nil || s.Last != nil && s.Last.Hold }
 
-// Pending reports whether the newest event was recorded and the tag not moved:
-// the event is the truth, and the next promotion moves it.
-func (s *State) Pending() bool {
-	return s.Last != nil && s.At.Digest != s.Last.To && s.At.Digest == s.Last.From
-}
+// Pending reports whether the newest event was recorded and whoever did so was
+// interrupted before the tag moved: the event is the truth, and the next promotion
+// moves it.
+func (s *State) Pending() bool { return s.interrupted }
 
 // Outside reports whether somebody moved the tag, or removed it, and not by
-// galley.
-func (s *State) Outside() bool {
-	return s.Last != nil && s.At.Digest != s.Last.To && s.At.Digest != s.Last.From
-}
+// galley; or removed the newest events.
+func (s *State) Outside() bool { return !s.Settled() && !s.interrupted }
 
 // Settled reports whether the tag is what the newest event says.
 func (s *State) Settled() bool { return s.Last == nil || s.At.Digest == s.Last.To }
@@ -131,9 +131,39 @@ func (s *Stage) read(ctx context.Context, tags []string) (*State, error) {
 			return nil, err
 		}
 		if events := s.eventTags(tags); slices.Equal(events, st.events) {
-			return st, nil
+			st.interrupted, err = s.wasInterrupted(ctx, st, tags)
+			return st, err
 		}
 	}
+}
+
+// wasInterrupted reports whether the announcement of the newest event still stands,
+// and the tag where it was: who is done removes it. A tag that somebody moved back
+// afterwards looks otherwise.
+func (s *Stage) wasInterrupted(ctx context.Context, st *State, tags []string) (bool, error) {
+	if st.At.Digest != st.Last.From {
+		return false, nil
+	}
+	for _, tag := range s.open(tags, st.Last.Number) {
+		_, _, err := s.Record.Get(ctx, tag)
+		if err == nil || !errors.Is(err, oci.ErrNotFound) { // some registries list what is gone
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// open are the announcements of an event that nobody withdrew or completed.
+func (s *Stage) open(tags []string, number int) []string {
+	var open []string
+	for _, tag := range tags {
+		n, _, rest, ok := parseTag(s.Name, intentKind, tag)
+		marks := strings.HasSuffix(rest, doneSuffix) || strings.HasSuffix(rest, leftSuffix)
+		if ok && n == number && !marks && !slices.Contains(tags, tag+doneSuffix) {
+			open = append(open, tag)
+		}
+	}
+	return open
 }
 
 // look is read, once.
