@@ -90,7 +90,7 @@ func exitCode(err error) int {
 	case as[*oci.MismatchError](err), as[*manifest.UnsafeError](err), as[*refusedError](err), as[*mismatchError](err),
 		as[*claimError](err), as[*mainError](err), as[*fitError](err),
 		as[*promote.RefusedError](err), as[*promote.HeldError](err), as[*promote.PolicyError](err), as[*promote.NoWayBackError](err),
-		as[*promote.GoneError](err), as[*promote.BrokenError](err), as[*brokenHistory](err), as[*differsError](err):
+		as[*promote.GoneError](err), as[*promote.BrokenError](err), as[*brokenHistory](err), as[*otherModelError](err), as[*differsError](err):
 		return exitNo
 	case as[*usageError](err), as[*oci.ReferenceError](err), as[*oci.NoMatchError](err),
 		as[*project.ConfigError](err), as[*project.ArgError](err), as[*project.ClashError](err),

@@ -76,7 +76,7 @@ type rowJSON struct {
 func (a *app) history(ctx context.Context, args []string, o historyOptions) error {
 	if o.csv = a.flags.format == "csv"; !o.csv {
 		if err := a.checkFormat(); err != nil {
-			return err
+			return &usageError{msg: fmt.Sprintf("--format %q: want text, json, csv or go-template=TEMPLATE", a.flags.format)}
 		}
 	}
 	since, until, err := o.span()
@@ -98,6 +98,9 @@ func (a *app) history(ctx context.Context, args []string, o historyOptions) erro
 	slices.Reverse(rows)
 	if err := a.showHistory(s, h, rows, o); err != nil {
 		return err
+	}
+	for _, p := range h.Notes {
+		a.note("%s", printable(p.String()))
 	}
 	for _, p := range h.Problems {
 		a.warn("%s", printable(p.String()))
@@ -209,11 +212,13 @@ func timelineText(r promote.Row) string {
 	}
 	if text := gatesText(e.Gates); text != "" {
 		detail("%s", text)
+	} else if e.Checked > 0 {
+		detail("%s were checked", plural(e.Checked, "gate"))
 	}
 	switch {
 	case e.Forced:
 		detail("forced")
-	case e.Action == promote.Promoted && e.Policy == "" && len(e.Gates) == 0:
+	case e.Action == promote.Promoted && e.Policy == "" && len(e.Gates)+e.Checked == 0:
 		detail("no gates: nothing was checked")
 	}
 	if !e.Recorded.IsZero() {
@@ -268,7 +273,7 @@ func (a *app) historyCSV(rows []promote.Row) error {
 	w := csv.NewWriter(a.out)
 	w.Write([]string{
 		"time", "until", "number", "action", "from", "to", "model", "image", "was", "version", "revision",
-		"actor", "run", "reason", "policy", "passed", "failed", "scan", "forced", "hold", "recorded", "event",
+		"actor", "run", "reason", "policy", "passed", "gates", "scan", "forced", "hold", "recorded", "event",
 	})
 	at := func(t time.Time) string {
 		if t.IsZero() {
@@ -281,12 +286,13 @@ func (a *app) historyCSV(rows []promote.Row) error {
 		if e == nil {
 			e = &promote.Event{Action: "outside", To: r.Outside, Time: r.Since}
 		}
-		passed, failed := 0, 0
+		passed := 0
+		var others []string
 		for _, g := range e.Gates {
 			if g.Verdict == gate.Pass {
 				passed++
 			} else {
-				failed++
+				others = append(others, g.Gate+": "+g.Verdict.String())
 			}
 		}
 		number := ""
@@ -295,7 +301,7 @@ func (a *app) historyCSV(rows []promote.Row) error {
 		}
 		cells := []string{
 			at(e.Time), at(r.Until), number, string(e.Action), e.From.String(), e.To.String(), e.Model.String(), e.Image, e.Was, e.Version, e.Revision,
-			e.Actor, e.Run, e.Reason, e.Policy.String(), strconv.Itoa(passed), strconv.Itoa(failed), e.Scan,
+			e.Actor, e.Run, e.Reason, e.Policy.String(), strconv.Itoa(passed), strings.Join(others, "; "), e.Scan,
 			strconv.FormatBool(e.Forced), strconv.FormatBool(e.Hold), at(e.Recorded), e.Digest.String(),
 		}
 		for i, c := range cells {

@@ -5,13 +5,16 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"galley/manifest"
 	"galley/manifest/gate"
+	"galley/manifest/nearest"
 	"galley/manifest/project"
 	"galley/oci"
 	"galley/oci/promote"
@@ -148,10 +151,8 @@ func (a *app) promote(ctx context.Context, from, to string, o promoteOptions) er
 		return m.stage.explain("promote", err)
 	}
 	a.tellGates(out, opts.PolicyDigest == "" && len(o.require)+len(o.warn) == 0)
-	if err != nil {
-		if !o.dryRun || !as[*promote.RefusedError](err) || a.flags.format == "text" {
-			return m.stage.explain("promote", err)
-		}
+	if err != nil && (!as[*promote.RefusedError](err) || a.flags.format == "text") {
+		return m.stage.explain("promote", err)
 	}
 	return m.answer(out, err)
 }
@@ -193,8 +194,8 @@ func (a *app) openMove(ctx context.Context, from, to string, o promoteOptions) (
 	} else if err := promote.CheckName(to); err != nil {
 		return nil, err
 	}
-	if fixed, err := m.rules().Fixed(name); err != nil || fixed {
-		return nil, cmp.Or[error](err, &usageError{msg: fmt.Sprintf("%s is a version, which never moves: it cannot be a stage", name)})
+	if err := m.checkStage(name); err != nil {
+		return nil, err
 	}
 	if isDir(from) {
 		return m, m.openProject(ctx, from, repository, name)
@@ -208,8 +209,69 @@ func (a *app) openMove(ctx context.Context, from, to string, o promoteOptions) (
 	if m.stage, err = a.openStage(ctx, repository, name, m.config, !o.dryRun); err != nil {
 		return nil, err
 	}
-	m.candidate, err = m.find(ctx)
-	return m, err
+	if m.candidate, err = m.find(ctx); err != nil {
+		return nil, err
+	}
+	return m, m.checkImage(ctx)
+}
+
+// otherModelError says that an image carries another model than is promoted.
+type otherModelError struct {
+	image       string
+	model, want digest.Digest
+}
+
+func (e *otherModelError) Error() string {
+	return fmt.Sprintf("image %s carries the model %s, not %s", e.image, oci.Short(e.model), oci.Short(e.want))
+}
+
+// checkImage looks whether the image that is to be recorded carries the model.
+func (m *move) checkImage(ctx context.Context) error {
+	if m.o.image == "" {
+		return nil
+	}
+	p, err := m.open(ctx, m.o.image)
+	if err != nil {
+		return err
+	}
+	c, err := promote.FindCandidate(ctx, p.Target, p.ref.TagOrDigest(), m.rules())
+	m.o.image = p.ref.String()
+	switch {
+	case as[*manifest.NotArtifactError](err):
+		m.warn("%s does not say which model it carries", m.o.image)
+	case err != nil:
+		return p.explain("read image", err)
+	case c.Model != m.candidate.Model:
+		return fmt.Errorf("promote %s: %w", m.source.ref, &otherModelError{m.o.image, c.Model, m.candidate.Model})
+	}
+	return nil
+}
+
+// unknownStage is a stage that galley.yaml does not know, though it knows others.
+type unknownStage struct {
+	*usageError
+	near []string
+}
+
+func (e *unknownStage) Unwrap() error { return e.usageError }
+
+// checkStage refuses what cannot be a stage, or is hardly meant to be one.
+func (m *move) checkStage(name string) error {
+	fixed, err := m.rules().Fixed(name)
+	switch {
+	case err != nil:
+		return err
+	case fixed:
+		return &usageError{msg: name + " is a version, which never moves: it cannot be a stage"}
+	case name == oci.DefaultTag:
+		return &usageError{msg: name + " moves with every push: it cannot be a stage"}
+	case len(m.config.StageNames) == 0 && m.o.policy != "" || len(m.config.StageNames) > 0 && !slices.Contains(m.config.StageNames, name):
+		file := cmp.Or(m.o.policy, configName)
+		near := nearest.Words(name, m.config.StageNames, 3)
+		return &unknownStage{&usageError{msg: fmt.Sprintf("%s names no stage %s, so there would be no gates", file, name)},
+			append(near, "in "+file+": stages: {"+name+": {}}")}
+	}
+	return nil
 }
 
 // find reads the candidate's manifest.
@@ -367,6 +429,10 @@ func (m *move) answer(out *promote.Outcome, refused error) error {
 		m.note("dry run: %s would go from %s to %s", out.Stage, versionText(out.Was), versionText(out.Now))
 	case out.Event == nil:
 		m.note("unchanged: %s has %s", out.Stage, versionText(out.Now))
+	case out.Interrupted:
+		m.note("completed the promotion of %s to %s that was interrupted", out.Stage, versionText(out.Now))
+	case m.o.at != "":
+		m.note("imported into the history of %s: %s → %s; the tag stays where it is, if it is there", out.Stage, versionText(out.Was), versionText(out.Now))
 	default:
 		m.note("promoted %s: %s → %s", out.Stage, versionText(out.Was), versionText(out.Now))
 	}

@@ -75,6 +75,8 @@ func (a *app) showRollback(s *stagePlace, config *project.Config, out *promote.O
 		a.note("dry run: %s would go back from %s to %s", out.Stage, versionText(out.Was), versionText(out.Now))
 	case out.Event == nil:
 		a.note("unchanged: %s has %s", out.Stage, versionText(out.Now))
+	case out.Interrupted:
+		a.note("completed the rollback of %s to %s that was interrupted", out.Stage, versionText(out.Now))
 	default:
 		a.note("rolled back %s: %s → %s", out.Stage, versionText(out.Was), versionText(out.Now))
 	}

@@ -54,6 +54,7 @@ func TestScript(t *testing.T) {
 			"moved":     movedCmd,
 			"baseimage": baseImageCmd,
 			"moves":     movesCmd,
+			"keep":      keepCmd,
 		},
 	})
 }
@@ -104,6 +105,15 @@ func registryCmd(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 0 {
 		all.last.Misbehave(ocitest.Fault(args[0]))
 	}
+}
+
+// keepCmd sets a variable to the first line of what was printed: keep NAME.
+func keepCmd(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: keep NAME")
+	}
+	line, _, _ := strings.Cut(ts.ReadFile("stdout"), "\n")
+	ts.Setenv(args[0], line)
 }
 
 // movesCmd puts a tag on what another one names, past galley: moves REPO FROM TO.

@@ -77,7 +77,7 @@ func (a *app) openStage(ctx context.Context, repository, name string, config *pr
 		return nil, err
 	}
 	record := at
-	if config.History != "" && config.History != at.ref.Name() {
+	if a.keepsElsewhere(config, at.ref) {
 		if record, err = open(config.History); err != nil {
 			return nil, err
 		}
@@ -88,6 +88,13 @@ func (a *app) openStage(ctx context.Context, repository, name string, config *pr
 		s.Record = oci.NewKeeper(record.Target)
 	}
 	return &stagePlace{s, at, record}, nil
+}
+
+// keepsElsewhere reports whether the repository's events are in galley.yaml's
+// history, which is that of its own repository.
+func (a *app) keepsElsewhere(config *project.Config, ref oci.Reference) bool {
+	own, err := oci.ParseReference(cmp.Or(a.env("GALLEY_REPOSITORY"), config.Repository))
+	return config.History != "" && err == nil && own.Name() == ref.Name()
 }
 
 // stage opens the stage that the arguments name.
@@ -133,7 +140,7 @@ func versionText(s promote.Side) string {
 }
 
 // tellMetrics shows how the metrics changed: those that galley.yaml names, or
-// else the first few.
+// else the first few that did.
 func (a *app) tellMetrics(out *promote.Outcome, config *project.Config) {
 	const most = 6
 	if out.Now.Facts == nil || out.Was.Facts == nil || out.Was.Digest == out.Now.Digest {
@@ -141,7 +148,8 @@ func (a *app) tellMetrics(out *promote.Outcome, config *project.Config) {
 	}
 	var rows [][]string
 	for _, m := range diff.Compare(out.Was.Facts, out.Now.Facts, metricOptions(config)).Metrics {
-		if len(rows) == most || m.Name == "" && (len(config.MetricNames) > 0 || training.Metric{Path: m.Path}.OnTraining()) {
+		other := len(config.MetricNames) > 0 || m.Verdict == diff.Equal || training.Metric{Path: m.Path}.OnTraining()
+		if len(rows) == most || m.Name == "" && other {
 			continue
 		}
 		c := metricChange(m)
@@ -154,6 +162,12 @@ func (a *app) tellMetrics(out *promote.Outcome, config *project.Config) {
 
 // stageHints say what to do about a stage that did not change.
 func stageHints(err error) []string {
+	if e, ok := errors.AsType[*unknownStage](err); ok {
+		return e.near
+	}
+	if e, ok := errors.AsType[*otherModelError](err); ok {
+		return []string{"galley bake makes an image of this model, and names it", "galley inspect " + e.image}
+	}
 	at, _ := errors.AsType[*failedAt](err)
 	ref := "REPO:STAGE"
 	if at != nil {

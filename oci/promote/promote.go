@@ -86,6 +86,8 @@ type Outcome struct {
 	Gates []gate.Result
 	// Pinned is the tag that keeps the artifact from being garbage.
 	Pinned string
+	// Interrupted says that Event is an older one, whose move was completed.
+	Interrupted bool
 	// Hold reports whether a hold stands.
 	Hold bool
 }
@@ -242,6 +244,7 @@ func (s *Stage) Promote(ctx context.Context, c *Candidate, o Options) (*Outcome,
 	}
 	var err error
 	if p.out.Event, err = s.act(ctx, p.decide); err == nil {
+		p.out.Interrupted = p.out.Event == nil && p.interrupted != nil
 		p.out.Event = cmp.Or(p.out.Event, p.interrupted)
 	}
 	return &p.out, err

@@ -105,6 +105,7 @@ func (s *Stage) Rollback(ctx context.Context, o RollbackOptions) (*Outcome, erro
 	}
 	var err error
 	if r.out.Event, err = s.act(ctx, r.decide); err == nil {
+		r.out.Interrupted = r.out.Event == nil && r.interrupted != nil
 		r.out.Event = cmp.Or(r.out.Event, r.interrupted)
 	}
 	return &r.out, err
