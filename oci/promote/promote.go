@@ -272,7 +272,10 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 	p.interrupted = nil
 	p.out = Outcome{Stage: p.Name, Hold: st.Held(), Now: Side{Digest: p.c.Root.Digest, Version: p.c.Version, Facts: p.c.Facts, Image: p.o.Image}}
 	was := st.At.Digest
-	if st.Pending() {
+	switch imports := !p.o.At.IsZero(); {
+	case imports && st.Last == nil:
+		was = ""
+	case imports || st.Pending():
 		was = st.Last.To
 	}
 	p.out.Was = sideOf(st, was)
@@ -318,7 +321,7 @@ func (p *promotion) decide(ctx context.Context, st *State) (decision, error) {
 // that if nothing better is known; and before the first event the same for what the
 // stage has, so that there is a way back to it.
 func (p *promotion) pin(ctx context.Context, st *State) error {
-	first := st.Number() == 0 && st.At.Digest != "" && st.At.Digest != p.c.Root.Digest
+	first := st.Number() == 0 && st.At.Digest != "" && st.At.Digest != p.c.Root.Digest && p.o.At.IsZero()
 	if p.pinned != "" && !first {
 		return nil // when somebody else was at work
 	}

@@ -150,11 +150,10 @@ func (r *rollback) decide(ctx context.Context, st *State) (decision, error) {
 	if err != nil {
 		return decision{}, err
 	}
-	model := to.Model
+	var model digest.Digest
 	r.out.Was.Facts, _ = r.facts(ctx, was, r.o.Facts)
-	if r.out.Now.Facts, model = r.facts(ctx, to.To, r.o.Facts); model == "" {
-		model = to.Model
-	}
+	r.out.Now.Facts, model = r.facts(ctx, to.To, r.o.Facts)
+	model = cmp.Or(model, to.Model)
 	there := to.To == was && st.Held() && !st.Outside()
 	if r.o.DryRun || r.interrupted != nil || there {
 		return decision{}, nil
