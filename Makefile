@@ -4,7 +4,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOFLAGS_BUILD = -trimpath
 FUZZTIME ?= 20s
 
-.PHONY: help build demo test race lint fuzz bench e2e clean
+.PHONY: help build demo test race lint fuzz bench microbench e2e clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 8
@@ -23,13 +23,13 @@ race: ## run the tests with the race detector (needs a C compiler)
 
 lint: ## formatting, vet on three systems, modernizers, tidiness, staticcheck
 	@test -z "$$(gofmt -l .)" || { gofmt -d .; exit 1; }
-	go vet ./...
+	go vet ./... ./testdata/bench
 	go vet -tags e2e ./...
 	GOOS=windows go vet ./...
 	GOOS=darwin go vet ./...
 	go fix -diff ./...
 	go mod tidy -diff
-	go run $(STATICCHECK) -checks 'all,-ST1003' ./...
+	go run $(STATICCHECK) -checks 'all,-ST1003' ./... ./testdata/bench
 
 fuzz: ## run every fuzz target for $(FUZZTIME)
 	@set -e; for p in $$(go list ./...); do \
@@ -38,7 +38,10 @@ fuzz: ## run every fuzz target for $(FUZZTIME)
 	  done; \
 	done
 
-bench: ## packing, hashing, unpacking, the layout store: bytes per second and allocations
+bench: ## measure galley against oras, crane and regctl, in 15 minutes; in two with BENCH=quick
+	go run ./testdata/bench $(if $(filter quick,$(BENCH)),-quick)
+
+microbench: ## packing, hashing, unpacking, the layout store: bytes per second and allocations
 	go test -run '^$$' -bench . -benchmem ./...
 
 e2e: demo ## the full proof on Debian: the demo, real registry, stock oras, scikit-learn, docker
