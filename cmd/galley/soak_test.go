@@ -105,7 +105,7 @@ func newSoak(t *testing.T, program, project string) *soak {
 				t.Fatal(err)
 			}
 		}
-		for _, path := range soakFiles {
+		for _, path := range exampleFiles {
 			name := filepath.Join(v.dir, path)
 			data, err := os.ReadFile(name)
 			if err != nil {
@@ -122,8 +122,6 @@ func newSoak(t *testing.T, program, project string) *soak {
 	s.versions, s.later = s.versions[:5], s.versions[5:]
 	return s
 }
-
-var soakFiles = []string{"models/random_forest_final_model.joblib", "data/selected_features.json", "data/training_summary.json"}
 
 // command is a galley of its own, in dir.
 func (s *soak) command(dir string, args ...string) *exec.Cmd {
@@ -245,7 +243,7 @@ func (s *soak) watch() func() int {
 	go func() {
 		n := 0
 		for tick := time.Tick(2 * time.Millisecond); ctx.Err() == nil; <-tick {
-			path := soakFiles[n%len(soakFiles)]
+			path := exampleFiles[n%len(exampleFiles)]
 			data, err := os.ReadFile(filepath.Join(s.dir, path))
 			if err != nil {
 				s.Errorf("in the middle: %v", err)
