@@ -31,8 +31,8 @@ who (as they claim), from what to what, the gates, the reason and the CI run. Wh
 somebody moved outside galley is a row, too.
 
 Each event names the one before by its digest. History says where that chain is
-broken (exit 3). It cannot tell that the newest events were removed, but for the
-tag, which is then elsewhere than the history says.
+broken (exit 3). That the newest events were removed shows only by the tag, which
+is then elsewhere than the history says, as if it had been moved.
 
 --at, --since and --until answer what was in the stage then. Times are UTC; a
 date is the whole day, 2026-03 the whole month.`,

@@ -47,7 +47,7 @@ A gate that does not hold is exit 3, with a table. --dry-run only checks; REF ma
 then be a project's directory, before anything is pushed.
 
 STAGE is in the repository of REF, or REPO:STAGE elsewhere: then the model is
-copied there first.
+copied there first. Where galley.yaml names stages, it has to be one of them.
 
 Registries do not compare and swap. Promote announces itself, looks who else is
 there, and reads back what it wrote: of those who use galley at most one moves a
