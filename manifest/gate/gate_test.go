@@ -548,6 +548,8 @@ func TestDigest(t *testing.T) {
 	const plain = `
 metrics: {f1: test.f1, auc: test.auc}
 stages:
+  t: {}
+  u: {}
   s: {from: t, soak: 24h, require: ["f1 >= 0.65", "recall > current.recall"], warn: [auc > 1], same: [a, b], max-age: 7d}
 `
 	want := sum(plain)
@@ -559,6 +561,7 @@ stages:
 		"comments, order and spacing": `# ours
 stages:
   other: {require: [x > 1]}
+  t: {}
   s:
     warn: "auc>1"
     features: same # the default

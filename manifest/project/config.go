@@ -6,6 +6,7 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -72,7 +73,7 @@ type Metric struct {
 // Stage is a stage's policy; what is empty has a default. Gates are
 // expressions, kept as they are written; galley/manifest/gate reads them.
 type Stage struct {
-	From     string        // the stage or tag it is promoted from
+	From     string        // the stage that it has to have been in, or REPO:STAGE; empty: any
 	Soak     time.Duration // how long it has to have been there; above 0 only with From
 	Require  []Expression  // gates that refuse
 	Warn     []Expression  // gates that warn
@@ -181,12 +182,21 @@ func (d *decoder) config(n ast.Node, c *Config) {
 		}},
 		{"stages", func(n ast.Node) {
 			c.Stages = map[string]Stage{}
+			from := map[string]ast.Node{}
 			c.StageNames = d.entries(n, func(name string, key, v ast.Node) {
 				if !stageName().MatchString(name) {
 					d.fail(key, "", "stage %.60q: a name is up to 40 of a-z, 0-9, _ and -, and begins with a letter or digit", name)
 				}
-				c.Stages[name] = d.stage(v)
+				c.Stages[name], from[name] = d.stage(v)
 			})
+			for _, name := range c.StageNames {
+				switch before := c.Stages[name].From; {
+				case before == name:
+					d.fail(from[name], "", "from: %s is the stage itself", name)
+				case before != "" && !strings.ContainsAny(before, "/:") && !slices.Contains(c.StageNames, before):
+					d.fail(from[name], resembling(before, c.StageNames), "from: no stage %q here", before)
+				}
+			}
 		}},
 		{"versions", func(n ast.Node) {
 			d.text(&c.Versions)(n)
@@ -267,11 +277,14 @@ func (d *decoder) metric(n ast.Node) Metric {
 	return m
 }
 
-func (d *decoder) stage(n ast.Node) Stage {
-	var s Stage
+// stage reads a stage, and returns where it says from.
+func (d *decoder) stage(n ast.Node) (s Stage, from ast.Node) {
 	var soak ast.Node
 	d.fields(n, fields{
-		{"from", d.text(&s.From)},
+		{"from", func(n ast.Node) {
+			from = n
+			d.text(&s.From)(n)
+		}},
 		{"soak", func(n ast.Node) {
 			soak = n
 			d.duration(&s.Soak)(n)
@@ -288,7 +301,7 @@ func (d *decoder) stage(n ast.Node) Stage {
 	if s.Soak > 0 && s.From == "" {
 		d.fail(soak, "", "soak: from is missing, the stage in which it has to have been that long")
 	}
-	return s
+	return s, from
 }
 
 // ParseDuration reads a time span as [time.ParseDuration] does, with days, of 24

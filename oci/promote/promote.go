@@ -112,6 +112,11 @@ func FindCandidate(ctx context.Context, t oci.Target, reference string, rules oc
 	if err != nil {
 		return nil, err
 	}
+	if s.Facts.Path == "" && !s.IsImage { // oras does not list what is in a directory
+		if err := s.Read(ctx, oci.FactsOptions{Scan: true}); err != nil {
+			return nil, err
+		}
+	}
 	if s.Facts.Path == "" && !s.IsImage {
 		return nil, &manifest.NotArtifactError{MediaType: s.Root.MediaType, What: "an artifact without a model"}
 	}

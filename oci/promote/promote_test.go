@@ -274,3 +274,33 @@ func is[E error](err error) bool {
 	_, ok := errors.AsType[E](err)
 	return ok
 }
+
+// TestNoModel checks that what holds no model is no candidate.
+func TestNoModel(t *testing.T) {
+	t.Parallel()
+	p := places(t)["local registry"]
+	s := stage(t, p, "production")
+	text := ocitest.NewBlob("text/plain", "hello")
+	text.Annotations = map[string]string{"org.opencontainers.image.title": "notes.txt"}
+	other := ocitest.NewManifest("other", text)
+	put := func(d ocitest.Blob) {
+		if err := s.Tags.Push(t.Context(), d.Descriptor, strings.NewReader(string(d.Data))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(text)
+	put(ocitest.NewBlob("application/vnd.oci.empty.v1+json", "{}"))
+	put(other)
+	if err := s.Tags.Tag(t.Context(), other.Descriptor, "other"); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := promote.FindCandidate(t.Context(), s.Tags, "other", oci.TagRules{}); !is[*manifest.NotArtifactError](err) {
+		t.Errorf("candidate %+v, %v; want a *manifest.NotArtifactError", c, err)
+	}
+	if _, err := s.Promote(t.Context(), push(t, s.Tags.Target, "v1", 0.5), promote.Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := promote.FindCandidate(t.Context(), s.Tags, at(t, s, candidate(t, s.Tags, "v1").Root.Digest).Last.Tag, oci.TagRules{}); !is[*manifest.NotArtifactError](err) {
+		t.Errorf("an event is a candidate: %+v, %v", c, err)
+	}
+}
