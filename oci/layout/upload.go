@@ -117,12 +117,19 @@ func (u *Upload) ID() string { return u.id }
 // Size is how many bytes have been uploaded.
 func (u *Upload) Size() int64 { return u.size }
 
-// Append adds what r has. When r or the disk fails, nothing is added.
+// Append adds what r has. When r or the disk fails, what came before stays, so
+// that a client that was cut can go on there: [Upload.Size] says where.
 func (u *Upload) Append(ctx context.Context, r io.Reader) error {
 	if err := u.append(ctx, u.f, r); err != nil {
 		return errors.Join(fmt.Errorf("append to upload: %w", err), u.f.Truncate(u.size))
 	}
 	return nil
+}
+
+// Rewind forgets all but the first size bytes.
+func (u *Upload) Rewind(size int64) error {
+	u.size = min(u.size, size)
+	return u.f.Truncate(u.size)
 }
 
 // append adds what r has by way of w, which writes to the file.
@@ -131,9 +138,7 @@ func (u *Upload) append(ctx context.Context, w io.Writer, r io.Reader) error {
 		return err
 	}
 	n, err := io.Copy(w, manifest.ContextReader(ctx, r))
-	if err == nil {
-		u.size += n
-	}
+	u.size += n
 	return err
 }
 

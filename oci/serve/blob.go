@@ -120,7 +120,11 @@ func (h *handler) upload(w http.ResponseWriter, req *http.Request, repo, id stri
 	}
 	switch req.Method {
 	case http.MethodPatch:
+		before := u.Size()
 		if err := u.Append(req.Context(), chunk.body(req)); err != nil {
+			if _, lie := errors.AsType[*failure](err); lie {
+				err = errors.Join(err, u.Rewind(before))
+			}
 			return errors.Join(err, u.Close())
 		}
 		return rest(w, u, repo, http.StatusAccepted)
