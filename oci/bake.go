@@ -24,7 +24,7 @@ func Find(ctx context.Context, t Target, reference string) (v1.Descriptor, conte
 type ImageOptions struct {
 	Tags  []string
 	Rules TagRules
-	// Where tells in which repository a blob lies already; see [CopyMounting].
+	// Where tells in which repository a blob lies already; see [CopyOptions].
 	Where       func(v1.Descriptor) Target
 	Concurrency int
 	Progress    Progress
@@ -40,7 +40,7 @@ func PushImage(ctx context.Context, dst Target, src content.ReadOnlyStorage, roo
 		return done, err
 	}
 	done.Written = true
-	err = CopyMounting(ctx, dst, src, root, o.Where, CopyOptions{Tags: move, Concurrency: o.Concurrency, Progress: o.Progress})
+	err = Copy(ctx, dst, src, root, CopyOptions{Tags: move, Where: o.Where, Concurrency: o.Concurrency, Progress: o.Progress, fresh: len(move) > 0})
 	return done, err
 }
 
@@ -73,7 +73,7 @@ func PlanImage(ctx context.Context, dst Target, blobs []v1.Descriptor, o ImageOp
 	if _, err := o.move(ctx, dst, blobs[len(blobs)-1]); err != nil {
 		return nil, err
 	}
-	m := &mounting{Target: dst, where: o.Where}
+	mount := CopyOptions{Where: o.Where}
 	fates := make([]Fate, 0, len(blobs))
 	for _, d := range blobs {
 		fate := FateUploaded
@@ -83,7 +83,7 @@ func PlanImage(ctx context.Context, dst Target, blobs []v1.Descriptor, o ImageOp
 		}
 		if there {
 			fate = FatePresent
-		} else if _, ok := m.from(d); ok {
+		} else if mount.mountable(dst, d) != nil {
 			fate = FateMounted
 		}
 		fates = append(fates, fate)

@@ -18,9 +18,10 @@ import (
 // maxCache bounds the manifests that are kept, in bytes.
 const maxCache = 64 << 20
 
-// cacheRoot is $GALLEY_CACHE, else galley's place in the user's cache directory;
-// empty if there is no such place. env looks up environment variables.
-func cacheRoot(env func(string) string) string {
+// CacheDir returns the directory of galley's caches: $GALLEY_CACHE, else
+// galley's place in the user's cache directory; "" if there is no such place.
+// env looks up environment variables, as [os.Getenv] does.
+func CacheDir(env func(string) string) string {
 	if dir := env("GALLEY_CACHE"); dir != "" {
 		return dir
 	}
@@ -120,11 +121,10 @@ func (c *cacheDir) trim() {
 // for use by several goroutines and processes.
 type ManifestCache struct{ cacheDir }
 
-// NewManifestCache returns the cache in $GALLEY_CACHE, else in galley's place in
-// the user's cache directory, or nil if there is no such place. It writes
-// nothing yet. env looks up environment variables, as [os.Getenv] does.
+// NewManifestCache returns the cache in [CacheDir], or nil if there is no such
+// place. It writes nothing yet.
 func NewManifestCache(env func(string) string) *ManifestCache {
-	root := cacheRoot(env)
+	root := CacheDir(env)
 	if root == "" {
 		return nil
 	}
@@ -162,7 +162,7 @@ func (c *ManifestCache) trim() {
 // LookCache is where what was found in the layers of base images is kept, next
 // to the manifests; "" if there is no such place. See [NewManifestCache].
 func LookCache(env func(string) string) image.DirCache {
-	root := cacheRoot(env)
+	root := CacheDir(env)
 	if root == "" {
 		return ""
 	}

@@ -24,6 +24,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote"
@@ -57,6 +58,17 @@ type Options struct {
 	Concurrency int
 	// UserAgent is sent with every request; "": "galley".
 	UserAgent string
+	// CacheDir is a directory in which what was learnt of registries, and
+	// uploads that were cut short, outlive the client; see [CacheDir]. "" keeps
+	// nothing. It need not exist, and may be removed at any time.
+	CacheDir string
+	// Stall is how long no byte may move on a connection that is to move some
+	// before it counts as cut; 0: 30 s. Registries get more for their answer to
+	// a large blob.
+	Stall time.Duration
+	// Progress is told of [Retried] events of single requests. Those of a blob
+	// go to the Progress of its transfer.
+	Progress Progress
 	// LocalRoot is the directory of the local registry; see [LocalRoot]. ""
 	// is an error once a local reference is opened.
 	LocalRoot string
@@ -71,8 +83,11 @@ type Options struct {
 // Client opens targets. It is safe for concurrent use; its connections and
 // tokens are shared by all the targets it opened.
 type Client struct {
-	o    Options // with every default filled in
-	http *http.Client
+	o      Options // with every default filled in
+	http   *http.Client
+	memory *memory
+
+	large, huge int64 // sizes of blobs; see defaultLarge
 
 	hosts      sync.Map    // of *hostFacts by host
 	certWanted atomic.Bool // a server asked for a client certificate in vain
@@ -85,6 +100,7 @@ type Client struct {
 type hostFacts struct {
 	anonymous atomic.Bool // it wanted a login and there were no credentials
 	webPages  atomic.Bool // it answered a registry request with HTML
+	manners   manners
 }
 
 // NewClient returns a client. It reads the TLS files, whose errors it returns
@@ -106,7 +122,10 @@ func NewClient(o Options) (*Client, error) {
 	if o.Env == nil {
 		o.Env = os.Getenv
 	}
-	c := &Client{o: o, auths: map[string]*auth.Client{}}
+	if o.Stall <= 0 {
+		o.Stall = defaultStall
+	}
+	c := &Client{o: o, auths: map[string]*auth.Client{}, memory: newMemory(o.CacheDir), large: defaultLarge, huge: defaultHuge}
 	if o.CertFile == "" {
 		// As without this function no certificate is sent: a server may
 		// ask and be content with none.
@@ -115,10 +134,11 @@ func NewClient(o Options) (*Client, error) {
 			return &tls.Certificate{}, nil
 		}
 	}
-	c.http = &http.Client{Transport: &transport{
-		base:    newHTTPTransport(tlsConfig, o.Concurrency),
+	c.http = &http.Client{CheckRedirect: checkRedirect, Transport: &transport{
+		base:    stallGuard{newHTTPTransport(tlsConfig, o.Concurrency), o.Stall},
 		log:     o.Log,
 		webPage: func(host string) { c.facts(displayHost(host)).webPages.Store(true) },
+		tell:    o.Progress,
 	}}
 	return c, nil
 }
@@ -181,16 +201,16 @@ const (
 
 // repository returns r's repository in its registry. A writer asks for push
 // scope from its first request on.
-func (c *Client) repository(r Reference, write bool) *remote.Repository {
+func (c *Client) repository(r Reference, write bool) *repository {
 	ref := registry.Reference{Registry: r.Registry, Repository: r.Repository}
-	return &remote.Repository{
+	return &repository{c: c, single: write && c.has(r.Registry, singlePost), Repository: &remote.Repository{
 		Client:          &session{auth: c.auth(r), ref: ref, write: write},
 		Reference:       ref,
 		PlainHTTP:       c.plainHTTP(r.Registry),
 		TagListPageSize: tagPage,
 		TagListMaxPages: maxPages, ReferrerListMaxPages: maxPages,
 		SkipReferrersGC: true,
-	}
+	}}
 }
 
 // auth returns the client that authenticates for r's repository. It is one a

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -24,27 +25,38 @@ const maxManifest = 4 << 20
 type CopyOptions struct {
 	// Tags point at the root once its graph is complete.
 	Tags []string
-	// MountFrom is a repository of the target's registry that has the blobs.
-	MountFrom string
+	// Where tells in which repository a blob lies already; nil, or a nil
+	// target: nowhere. A registry is asked to mount it from there if it is its
+	// own, a layout takes it from another one; across registries never. What is
+	// not mounted, for whatever reason, is copied from the source.
+	Where func(v1.Descriptor) Target
 	// Referrers copies what refers to the root too, as signatures and records
 	// of promotions do, and what refers to that. [Copy] by itself does not.
 	Referrers bool
 	// Concurrency is how many blobs move at once; 0: 5.
 	Concurrency int
 	Progress    Progress
+
+	fresh bool // the root is not there, or not worth a question
 }
 
 // Copy copies the graph below root from src to dst and then moves the tags. It
 // is the one way by which anything enters a target. Blobs that dst has are not
-// moved.
+// moved. A registry that says it has a blob is believed until it refuses a
+// manifest for want of it: then the blob is sent after all.
+//
+// What is cut is sent again, from where it was cut where the registry can go on
+// there; src is read anew for that, so that its blobs have to be the same each
+// time. [FromSource] tells the errors of src.
 func Copy(ctx context.Context, dst Target, src content.ReadOnlyStorage, root v1.Descriptor, o CopyOptions) error {
 	opts := o.graph(func(d v1.Descriptor) bool {
 		return d.Digest == root.Digest && len(o.Tags) > 0 // tagRoot puts it under its tags at once
 	})
-	if err := oras.CopyGraph(ctx, &observed{src, o.Progress}, dst, root, opts); err != nil {
-		return err
+	f := fill(dst, src, o)
+	if o.fresh {
+		f.root = root.Digest
 	}
-	return tagRoot(ctx, dst, src, root, o.Tags)
+	return f.graph(ctx, root, opts, func() error { return tagRoot(ctx, dst, src, root, o.Tags) })
 }
 
 // copyGraphs copies several graphs as if they were one, so that what they
@@ -66,7 +78,9 @@ func copyGraphs(ctx context.Context, dst Target, src content.ReadOnlyStorage, ro
 		}
 		return content.Successors(ctx, f, d)
 	}
-	return oras.CopyGraph(ctx, &observed{src, o.Progress}, dst, all, opts)
+	f := fill(dst, src, o)
+	f.root = all.Digest
+	return f.graph(ctx, all, opts, func() error { return nil })
 }
 
 // graph returns the options of a copy that leaves out what skip says, but not
@@ -79,7 +93,7 @@ func (o CopyOptions) graph(skip func(v1.Descriptor) bool) oras.CopyGraphOptions 
 		}
 	}
 	started := report(Started)
-	opts := oras.CopyGraphOptions{
+	return oras.CopyGraphOptions{
 		Concurrency: cmpOr(o.Concurrency, DefaultConcurrency),
 		PreCopy: func(ctx context.Context, d v1.Descriptor) error {
 			if skip(d) {
@@ -91,10 +105,6 @@ func (o CopyOptions) graph(skip func(v1.Descriptor) bool) oras.CopyGraphOptions 
 		OnCopySkipped: report(Skipped),
 		OnMounted:     report(Mounted),
 	}
-	if o.MountFrom != "" {
-		opts.MountFrom = func(context.Context, v1.Descriptor) ([]string, error) { return []string{o.MountFrom}, nil }
-	}
-	return opts
 }
 
 // tagRoot puts the root under each tag: one request a tag where the target can
@@ -239,7 +249,12 @@ func CopyReference(ctx context.Context, dst, src Target, reference string, rules
 	if len(o.Tags) == 0 && len(have) > 0 { // every tag is where it belongs, so its graph is complete
 		return d, flush(ctx, dst)
 	}
-	if err := Copy(ctx, dst, from, d, o); err != nil {
+	if sameRepository(dst, src) {
+		err = tagRoot(ctx, dst, from, d, o.Tags) // everything below it is there
+	} else {
+		err = Copy(ctx, dst, from, d, o)
+	}
+	if err != nil {
 		return d, err
 	}
 	if len(have)+len(o.Tags) > 0 {
@@ -249,6 +264,13 @@ func CopyReference(ctx context.Context, dst, src Target, reference string, rules
 		return d, err
 	}
 	return d, flush(ctx, dst)
+}
+
+// sameRepository reports whether both are one repository of a registry.
+func sameRepository(a, b Target) bool {
+	x, ok := a.(*repository)
+	y, too := b.(*repository)
+	return ok && too && x.Reference.Repository == y.Reference.Repository && strings.EqualFold(x.Reference.Registry, y.Reference.Registry)
 }
 
 // list sees to it that a layout lists a manifest that has no tag: what is not
@@ -263,6 +285,9 @@ func list(ctx context.Context, dst Target, d v1.Descriptor) error {
 // FromSource reports whether an error of a copy arose where it read, not where
 // it wrote.
 func FromSource(err error) bool {
+	if _, ok := errors.AsType[*readError](err); ok {
+		return true
+	}
 	e, ok := errors.AsType[*oras.CopyError](err)
 	return ok && e.Origin == oras.CopyErrorOriginSource
 }

@@ -281,8 +281,14 @@ func explainNetwork(host string, err error) string {
 		}
 		return fmt.Sprintf("host name %q cannot be looked up: %s", name.Name, clean(name.Err))
 	}
+	if stall, ok := errors.AsType[*stallError](err); ok {
+		return host + " is silent: " + stall.Error()
+	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return host + " did not answer in time"
+	}
+	if _, ok := errors.AsType[streamError](err); ok {
+		return host + " cut the connection"
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		switch {

@@ -63,7 +63,9 @@ func serve(t *testing.T, h http.HandlerFunc) *httptest.Server {
 	return srv
 }
 
-func quiet(srv *httptest.Server) { srv.Config.ErrorLog = log.New(io.Discard, "", 0) }
+func quiet(srv *httptest.Server) { quietServer(srv.Config) }
+
+func quietServer(srv *http.Server) { srv.ErrorLog = log.New(io.Discard, "", 0) }
 
 // resolve opens HOST/acme/fraud and resolves v1, with the error explained.
 func resolve(t *testing.T, c *oci.Client, host string) error {

@@ -1,6 +1,9 @@
 package oci
 
 import (
+	"context"
+	"net"
+	"net/http"
 	"testing"
 
 	"galley/manifest"
@@ -22,4 +25,14 @@ func InterruptCommit(t testing.TB, dir string, src manifest.Fetcher, a *manifest
 	if err := w.writeState(journalFile, j); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// SetSizes makes blobs large, and huge, that are not.
+func SetSizes(c *Client, large, huge int64) { c.large, c.huge = large, huge }
+
+// SetDial has the client connect by another way.
+func SetDial(c *Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	t := c.http.Transport.(*transport).base.(stallGuard).base.(*http.Transport)
+	t.DialContext = dial
+	return t
 }

@@ -37,7 +37,7 @@ type FileCache struct {
 // not tell what has to be known of a file, it is nil. It writes nothing yet. env
 // looks up environment variables, as [os.Getenv] does.
 func NewFileCache(env func(string) string) *FileCache {
-	root := cacheRoot(env)
+	root := CacheDir(env)
 	program := running()
 	if root == "" || program == "" {
 		return nil

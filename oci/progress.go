@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"io"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -18,20 +19,28 @@ type Event struct {
 	Kind       EventKind
 	Descriptor v1.Descriptor
 	Name       string // what people call it: a layer's title, or empty
-	Bytes      int64  // of a Moved event: bytes since the last one
+	Bytes      int64  // of a Moved event: bytes since the last one; of a Resumed event: see there
+
+	// Of a Retried event: why, in words for a terminal, and how long the
+	// transfer waits before it tries again.
+	Reason string
+	Wait   time.Duration
 }
 
 // EventKind says what happened to the event's descriptor.
 type EventKind int
 
 // The kinds of events. A descriptor is either Skipped or Mounted, or Started,
-// Moved any number of times, and Done unless the transfer fails.
+// Moved any number of times, and Done unless the transfer fails. In between it
+// may be Retried and Resumed.
 const (
 	Started EventKind = iota
 	Moved
 	Done
 	Skipped // the target had it
 	Mounted // the registry took it from another of its repositories
+	Resumed // it goes on after its first Bytes, whatever moved before: 0 is the beginning
+	Retried // something failed that may succeed the next time; without descriptor where it concerns all
 )
 
 func (p Progress) emit(e Event) {

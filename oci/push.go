@@ -79,7 +79,7 @@ func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pus
 	if done.Existing != nil {
 		return done, tagRoot(ctx, t, t, done.Root, move)
 	}
-	return done, Copy(ctx, t, p, p.Root, CopyOptions{Tags: move, Concurrency: o.Concurrency, Progress: o.Progress})
+	return done, Copy(ctx, t, p, p.Root, CopyOptions{Tags: move, Concurrency: o.Concurrency, Progress: o.Progress, fresh: true})
 }
 
 // contentTag names an artifact by what the model is.

@@ -35,7 +35,7 @@ type Keeper struct {
 // write at once.
 func NewKeeper(t Target) *Keeper {
 	k := &Keeper{Target: t, given: t}
-	repo, ok := t.(*remote.Repository)
+	repo, ok := t.(*repository)
 	if !ok {
 		return k
 	}
@@ -45,7 +45,7 @@ func NewKeeper(t Target) *Keeper {
 		TagListPageSize: repo.TagListPageSize, TagListMaxPages: repo.TagListMaxPages,
 	}
 	plain.SetReferrersCapability(true) // of a new one: cannot fail
-	k.Target = plain
+	k.Target = &repository{c: repo.c, Repository: plain}
 	return k
 }
 

@@ -126,7 +126,7 @@ func TestCopyAllContinues(t *testing.T) {
 		t.Fatalf("%v, %v; want 3 tags written", done, err)
 	}
 	for _, request := range r.Requests() {
-		if strings.HasPrefix(request, "P") && strings.Contains(request, "/blobs/") {
+		if strings.HasPrefix(request, "PUT ") && strings.Contains(request, "/blobs/") {
 			t.Errorf("%s: the blob was there", request)
 		}
 	}

@@ -3,13 +3,10 @@ package oci
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -17,7 +14,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
-	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
@@ -289,15 +285,12 @@ const maxErrorBody = 8 << 10
 // deleteTag removes a tag and leaves its manifest, which oras-go does not offer:
 // https://github.com/opencontainers/distribution-spec/blob/v1.1.1/spec.md#deleting-tags
 func deleteTag(ctx context.Context, t Target, tag string) error {
-	repo, ok := t.(*remote.Repository)
+	repo, ok := t.(*repository)
 	if !ok {
 		return errdef.ErrUnsupported
 	}
-	scheme := "https"
-	if repo.PlainHTTP {
-		scheme = "http"
-	}
-	u := url.URL{Scheme: scheme, Host: repo.Reference.Host(), Path: "/v2/" + repo.Reference.Repository + "/manifests/" + tag}
+	u := repo.home()
+	u.Path = "/v2/" + repo.Reference.Repository + "/manifests/" + tag
 	ctx = auth.AppendRepositoryScope(ctx, repo.Reference, auth.ActionDelete)
 	req, err := http.NewRequestWithContext(ctx, http.MethodDelete, u.String(), nil)
 	if err != nil {
@@ -314,13 +307,5 @@ func deleteTag(ctx context.Context, t Target, tag string) error {
 	case http.StatusNotFound:
 		return fmt.Errorf("tag %s: %w", tag, errdef.ErrNotFound)
 	}
-	answer := &errcode.ErrorResponse{Method: req.Method, URL: &u, StatusCode: resp.StatusCode}
-	var body struct {
-		Errors errcode.Errors `json:"errors"`
-	}
-	// What is no JSON says nothing beyond its status.
-	if json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&body) == nil {
-		answer.Errors = body.Errors
-	}
-	return answer
+	return errorResponse(resp)
 }

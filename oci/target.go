@@ -11,7 +11,6 @@ import (
 
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry"
-	"oras.land/oras-go/v2/registry/remote"
 
 	"galley/oci/layout"
 )
@@ -27,7 +26,6 @@ type Target interface {
 }
 
 var (
-	_ Target = (*remote.Repository)(nil)
 	_ Target = (*layout.Store)(nil)
 	_ Target = (*layout.Archive)(nil)
 )

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,6 +23,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/errcode"
 	"oras.land/oras-go/v2/registry/remote/retry"
 )
 
@@ -68,16 +70,32 @@ func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
 		TLSClientConfig:     config,
 		TLSHandshakeTimeout: 10 * time.Second,
 		// A custom TLS configuration turns HTTP/2 off unless asked for.
-		ForceAttemptHTTP2:   true,
-		MaxIdleConnsPerHost: 2 * concurrency, // as many as List keeps busy
-		IdleConnTimeout:     90 * time.Second,
-		// Registries on object storage move an upload of some GB before
-		// they answer its last request.
-		ResponseHeaderTimeout: 3 * time.Minute,
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   2 * concurrency, // as many as List keeps busy
+		IdleConnTimeout:       90 * time.Second,
 		ExpectContinueTimeout: time.Second,
 		// Blobs are compressed already, and their length must be seen.
 		DisableCompression: true,
 	}
+}
+
+// maxRedirects is as many as net/http follows by itself.
+const maxRedirects = 10
+
+// checkRedirect sees to it that what is sent does not go on without TLS, and
+// that another host does not learn of the session that sent it there. oras-go
+// keeps credentials back.
+func checkRedirect(req *http.Request, via []*http.Request) error {
+	first := via[0]
+	switch {
+	case len(via) >= maxRedirects:
+		return fmt.Errorf("stopped after %d redirects", maxRedirects)
+	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && req.Body != nil && req.Body != http.NoBody:
+		return &answerError{first.URL.Host, req.Response.StatusCode, nil, "redirects to " + clean(req.URL.Host) + ", where there is no TLS", nil}
+	case !sameOrigin(first.URL, req.URL):
+		req.Header.Del("Referer")
+	}
+	return nil
 }
 
 // transport sends requests, again if that can help, logs them and refuses
@@ -86,6 +104,7 @@ type transport struct {
 	base    http.RoundTripper
 	log     *slog.Logger
 	webPage func(host string) // called when a registry request is answered with HTML
+	tell    Progress          // told of requests that are sent again
 }
 
 // RoundTrip implements [http.RoundTripper]. Other than that interface wants
@@ -94,7 +113,7 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	start := time.Now()
 	retrier := retry.Transport{
 		Base:   logged{t.base, t.log},
-		Policy: func() retry.Policy { return policy{req, start.Add(retryBudget)} },
+		Policy: func() retry.Policy { return &policy{req: req, deadline: start.Add(retryBudget), tell: t.tell} },
 	}
 	resp, err := retrier.RoundTrip(req)
 	if err != nil {
@@ -136,30 +155,74 @@ func (l logged) RoundTrip(req *http.Request) (*http.Response, error) {
 const (
 	retryBudget = 20 * time.Second // from the first attempt to the start of the last
 	maxRetries  = 5
+	maxStalls   = 2 // after a silence, which the budget leaves out
 	firstWait   = 250 * time.Millisecond
 )
+
+// backOff is how long to wait after so many attempts.
+func backOff(attempts int) time.Duration {
+	wait := firstWait << attempts
+	return wait + rand.N(wait/5) // so that the jobs of one CI run do not return together
+}
+
+// sleep waits, as long as ctx lives.
+func sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
+}
 
 // policy decides whether one request is sent again.
 type policy struct {
 	req      *http.Request
 	deadline time.Time
+	tell     Progress
+	stalls   int
 }
 
 // Retry implements [retry.Policy].
-func (p policy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
+func (p *policy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
 	const no = time.Duration(-1)
 	if attempt >= maxRetries || !p.canSucceed(resp, err) {
 		return no, nil
 	}
-	wait := firstWait << attempt
-	wait += rand.N(wait / 5) // so that the jobs of one CI run do not return together
+	if stall, ok := errors.AsType[*stallError](err); ok {
+		if p.stalls++; p.stalls > maxStalls {
+			return no, nil
+		}
+		p.deadline = p.deadline.Add(stall.silent)
+	}
+	wait := backOff(attempt)
 	if asked, ok := retryAfter(resp); ok {
 		wait = asked
 	}
 	if time.Now().Add(wait).After(p.deadline) {
 		return no, nil
 	}
+	if err == nil {
+		err = &errcode.ErrorResponse{URL: p.req.URL, StatusCode: resp.StatusCode}
+	}
+	p.tell.emit(Event{Kind: Retried, Reason: reason(displayHost(p.req.URL.Host), err), Wait: wait})
 	return wait, nil
+}
+
+// reason says in words for a terminal why something is tried again.
+func reason(host string, err error) string {
+	if answer, ok := errors.AsType[*errcode.ErrorResponse](err); ok {
+		if answer.URL != nil {
+			host = displayHost(answer.URL.Host)
+		}
+		return fmt.Sprintf("%s answered %d", host, answer.StatusCode)
+	}
+	if why := explainNetwork(host, err); why != "" {
+		return why
+	}
+	return host + " failed: " + clean(err.Error())
 }
 
 // onceKey is the key of [Once].
@@ -170,22 +233,49 @@ type onceKey struct{}
 // else may have moved it on.
 func Once(ctx context.Context) context.Context { return context.WithValue(ctx, onceKey{}, true) }
 
+type withoutRetryKey struct{}
+
+// withoutRetry is for requests that change something and whose sender decides
+// himself whether to send them again.
+func withoutRetry(ctx context.Context) context.Context {
+	return context.WithValue(ctx, withoutRetryKey{}, true)
+}
+
 // canSucceed reports whether the request could do better a second time, and
 // does no harm.
-func (p policy) canSucceed(resp *http.Response, err error) bool {
+func (p *policy) canSucceed(resp *http.Response, err error) bool {
 	if p.req.Context().Value(onceKey{}) != nil && (err != nil || resp.StatusCode != http.StatusTooManyRequests) {
 		return false
 	}
-	if err == nil {
-		switch resp.StatusCode {
-		case http.StatusRequestTimeout, http.StatusTooManyRequests:
-			return p.req.Method != http.MethodPatch
-		case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+	switch p.req.Method {
+	case http.MethodPut, http.MethodPatch, http.MethodDelete: // not those for a token on the way
+		if p.req.Context().Value(withoutRetryKey{}) != nil {
 			return false
 		}
-		return resp.StatusCode >= 500 && p.req.Method != http.MethodPatch
 	}
-	if !idempotent(p.req) || p.req.Context().Err() != nil || errors.Is(err, context.Canceled) {
+	if err == nil {
+		return p.req.Method != http.MethodPatch && mayPass(resp.StatusCode)
+	}
+	return idempotent(p.req) && p.req.Context().Err() == nil && wasCut(err)
+}
+
+// mayPass reports whether a status is one of a registry that is overloaded or
+// broken for a while.
+func mayPass(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+		return false
+	}
+	return status >= 500
+}
+
+// wasCut reports whether a connection that stood was lost, or a name could not
+// be looked up for a while; but neither a connection refused nor a failed
+// handshake: those stay as they are.
+func wasCut(err error) bool {
+	if errors.Is(err, context.Canceled) {
 		return false
 	}
 	if name, ok := errors.AsType[*net.DNSError](err); ok {
@@ -194,20 +284,43 @@ func (p policy) canSucceed(resp *http.Response, err error) bool {
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return true
 	}
-	// A connection that was cut, but neither one refused nor a failed
-	// handshake: those stay as they are.
-	op, ok := errors.AsType[*net.OpError](err)
-	return ok && (op.Op == "read" || op.Op == "write") || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		return op.Op == "read" || op.Op == "write"
+	}
+	if stream, ok := errors.AsType[streamError](err); ok {
+		return slices.Contains(lostStream, stream.Code)
+	}
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// streamError is what ended one stream of HTTP/2. net/http's own type is not
+// exported, and lets itself be assigned to one of this shape:
+// https://go.dev/issue/53896
+type streamError struct {
+	StreamID uint32
+	Code     uint32
+	Cause    error
+}
+
+func (e streamError) Error() string {
+	return fmt.Sprintf("stream %d ended with code %d", e.StreamID, e.Code)
+}
+
+// lostStream are the codes of RFC 9113, section 7, that say that a server lost
+// or refused a stream: INTERNAL_ERROR, REFUSED_STREAM and CANCEL.
+var lostStream = []uint32{0x2, 0x7, 0x8}
+
 // idempotent reports whether a request may be repeated although the first may
-// have reached the registry. An upload may not: its session has moved on.
+// have reached the registry. A part of an upload may not: its session has moved
+// on. An upload that was begun and is not gone on with, the registry forgets.
 func idempotent(req *http.Request) bool {
 	switch req.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		return true
 	case http.MethodPut:
 		return strings.Contains(req.URL.Path, "/manifests/")
+	case http.MethodPost:
+		return strings.HasSuffix(req.URL.Path, "/blobs/uploads/")
 	}
 	return false
 }

@@ -105,6 +105,10 @@ func TestRetry(t *testing.T) {
 		{name: "upload not after a cut", method: "PUT", url: upload, body: "blob", answers: []answer{{err: opError("write", syscall.EPIPE)}}, attempts: 1},
 		{name: "upload after a refusal", method: "PUT", url: upload, body: "blob", answers: []answer{{status: 503}, {status: 201}}, status: 201, attempts: 2},
 		{name: "start of an upload not after a cut", method: "POST", url: upload, answers: []answer{{err: io.EOF}}, attempts: 1},
+		{name: "start of an upload after a cut", method: "POST", url: strings.TrimSuffix(upload, "1"), answers: []answer{{err: io.EOF}, {status: 202}}, status: 202, attempts: 2},
+		{name: "silence", answers: []answer{{err: &stallError{30 * time.Second}}}, attempts: 3},
+		{name: "lost stream", answers: []answer{{err: streamError{1, 7, nil}}, {status: 200}}, status: 200, attempts: 2},
+		{name: "broken stream is final", answers: []answer{{err: streamError{1, 1, nil}}}, attempts: 1},
 		{name: "chunk never", method: "PATCH", url: upload, body: "chunk", answers: []answer{{status: 503}}, status: 503, attempts: 1},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"galley/oci"
@@ -68,8 +69,8 @@ func (a *app) copy(ctx context.Context, from, to string, f copyFlags) error {
 		return err
 	}
 	o := oci.CopyOptions{Tags: tags, Referrers: f.referrers, Concurrency: a.flags.concurrency}
-	if src.ref.Kind == oci.Registry && src.ref.Registry == dst.ref.Registry && src.ref.Repository != dst.ref.Repository {
-		o.MountFrom = src.ref.Repository
+	if src.ref.Kind == oci.Registry {
+		o.Where = func(v1.Descriptor) oci.Target { return src.Target }
 	}
 	progress, stop := a.progress()
 	o.Progress = progress
@@ -159,7 +160,11 @@ func (a *app) tag(ctx context.Context, ref string, tags []string) error {
 	if err != nil {
 		return err
 	}
-	root, err := oci.CopyReference(ctx, dst.Target, src.Target, src.ref.TagOrDigest(), rules, oci.CopyOptions{Tags: tags})
+	from := src.Target
+	if src.ref.Kind == oci.Registry {
+		from = dst.Target // so that one token is good for all
+	}
+	root, err := oci.CopyReference(ctx, dst.Target, from, src.ref.TagOrDigest(), rules, oci.CopyOptions{Tags: tags})
 	if err != nil {
 		return a.copyFailed(ctx, dst, src, "tag", err)
 	}

@@ -31,10 +31,12 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"galley/oci/ocitest"
 )
 
 // e2eSteps is how many steps TestE2E has: none may be lost unseen.
-const e2eSteps = 84
+const e2eSteps = 86
 
 // e2eHelpers are the programs that check what galley wrote.
 const e2eHelpers = "../../testdata/e2e"
@@ -604,7 +606,7 @@ func (e *e2e) testRegistry(t *testing.T) {
 	}
 	e.step(t, "push", func(t *testing.T) {
 		ref = strings.TrimSpace(e.in(t, e.full).run(e.galley, "push", repo+":v1,candidate"))
-		r.want(t, anyNumber, true)
+		r.want(t, 12, true) // HEAD of two tags, POST and PUT of four blobs, PUT of two tags
 		for _, tag := range []string{"v1", "candidate"} {
 			equal(t, tag, repo+"@"+e.in(t, e.full).resolve(repo+":"+tag), ref)
 		}
@@ -644,6 +646,31 @@ func (e *e2e) testRegistry(t *testing.T) {
 				t.Errorf("no %q in\n%s", want, text)
 			}
 		}
+	})
+	e.step(t, "uploads that are cut", func(t *testing.T) {
+		registry, err := ocitest.Forward("http://" + e.registry)
+		check(t, err)
+		proxy := ocitest.NewProxy(registry)
+		server := httptest.NewServer(proxy)
+		t.Cleanup(func() { proxy.Close(); server.Close() })
+		proxy.Inject(ocitest.Rule{Method: "PUT", Kind: ocitest.Uploads, Times: 3, Mishap: ocitest.Cut(ocitest.Up, ocitest.Half)},
+			ocitest.Rule{Method: "PUT", Kind: ocitest.Uploads, Skip: 3, Times: 1, Mishap: ocitest.Cut(ocitest.Down, 0)})
+		sh := e.in(t, copyOf(t, e.full))
+		noise := make([]byte, 70_000_000) // as large as what would go on elsewhere
+		rand.NewChaCha8([32]byte{}).Read(noise)
+		check(t, os.WriteFile(filepath.Join(sh.dir, "rows.bin"), noise, 0o666))
+		ref := strings.TrimPrefix(server.URL, "http://") + "/" + repositoryName(t) + ":v1"
+		files := append(everyday(), "rows.bin")
+		o := sh.outcome("", append([]string{e.galley, "push", ref}, append(everyday(), "rows.bin:dataset")...)...)
+		o.want(t, 0, "; again in ")
+		for _, request := range proxy.Requests() {
+			if strings.HasPrefix(request, "PATCH ") {
+				t.Errorf("%s: this registry does not go on with what was cut", request)
+			}
+		}
+		out := t.TempDir()
+		sh.run(e.galley, "pull", ref, "-o", out)
+		sameFiles(t, sh.dir, out, files)
 	})
 	e.step(t, "version tags stay, others move", func(t *testing.T) {
 		next := e.in(t, e.next)
@@ -722,6 +749,26 @@ func (e *e2e) testCredentials(t *testing.T) {
 		sameFiles(t, project, out, everyday())
 		sh.run(e.galley, "logout", e.private)
 		sh.refused(4, nil, "resolve", ref)
+	})
+	e.step(t, "requests", func(t *testing.T) {
+		for registry, more := range map[string]int{e.registry: 0, e.private: 1} { // the first answer is 401
+			r := countRequests(t, registry)
+			repo := r.host + "/" + repositoryName(t)
+			config := filepath.Join(t.TempDir(), "config.json")
+			check(t, os.WriteFile(config, []byte(fmt.Sprintf(`{"auths": {%q: {"auth": %q}}}`, r.host, basic(e.user, e.password))), 0o600))
+			galley := func(dir string, args ...string) {
+				t.Helper()
+				e.in(t, dir).run(append([]string{e.galley}, append(args, "--registry-config", config)...)...)
+			}
+			galley(e.full, "push", repo+":candidate")
+			r.want(t, 10+more, true)
+			galley(e.full, "push", repo+":candidate")
+			r.want(t, 1+more, false)
+			galley(e.full, "tag", repo+":candidate", "stable")
+			r.want(t, 3+more, true) // the manifest, HEAD of the new tag, PUT of it
+			galley(e.full, "cp", repo+":stable", repo+"/other:v1")
+			r.want(t, anyNumber, true)
+		}
 	})
 	e.step(t, "podman's file", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "auth.json")

@@ -89,6 +89,7 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 	if err := o.safety.check(); err != nil {
 		return err
 	}
+	a.flags.noCache = o.noCache
 	to, files := splitPushArgs(args)
 	dst, tags, err := a.pushTarget(ctx, to, o.dryRun)
 	if err != nil {

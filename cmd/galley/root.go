@@ -31,6 +31,7 @@ type sharedFlags struct {
 	concurrency               int
 	format                    string
 	noTTY, quiet, debug       bool
+	noCache                   bool // nothing is kept of registries either
 }
 
 // Command groups of the help.
@@ -212,6 +213,10 @@ func (a *app) client() (*oci.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	cache := oci.CacheDir(a.env)
+	if a.flags.noCache {
+		cache = ""
+	}
 	var plain *bool
 	if a.flags.plainHTTP {
 		plain = new(true)
@@ -220,7 +225,7 @@ func (a *app) client() (*oci.Client, error) {
 		PlainHTTP: plain, Insecure: a.flags.insecure,
 		CAFile: a.flags.caFile, CertFile: a.flags.certFile, KeyFile: a.flags.keyFile,
 		RegistryConfig: a.flags.registryConfig, Concurrency: a.flags.concurrency,
-		LocalRoot: root, Log: a.log(), Env: a.env,
+		LocalRoot: root, CacheDir: cache, Log: a.log(), Env: a.env,
 	})
 }
 

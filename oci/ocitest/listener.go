@@ -2,8 +2,11 @@ package ocitest
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 )
 
 // Listener is a network in memory: whoever dials it reaches the server that
@@ -26,13 +29,24 @@ func NewListener() *Listener {
 func (l *Listener) DialContext(ctx context.Context, _, _ string) (net.Conn, error) {
 	client, server := net.Pipe()
 	select {
-	case l.conns <- server:
-		return client, nil
+	case l.conns <- conn{server}:
+		return conn{client}, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
+}
+
+// conn fails as a connection of the network does when the other side is gone.
+type conn struct{ net.Conn }
+
+func (c conn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	if errors.Is(err, io.ErrClosedPipe) {
+		err = &net.OpError{Op: "write", Net: "memory", Err: syscall.EPIPE}
+	}
+	return n, err
 }
 
 // Accept implements [net.Listener].

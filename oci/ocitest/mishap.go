@@ -191,7 +191,9 @@ func (s *spoiler) serveUp(w http.ResponseWriter, r *http.Request) {
 		body := r.Body
 		r.Body = &spoiledBody{body, s}
 		s.Pass(&muteWriter{w, s}, r)
-		io.Copy(io.Discard, body)
+		if !s.lost() {
+			io.Copy(io.Discard, body)
+		}
 	}
 	if s.lost() {
 		panic(http.ErrAbortHandler)

@@ -17,6 +17,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -94,10 +95,29 @@ const (
 // NewRegistry starts a registry on loopback; the caller closes it.
 func NewRegistry() *Registry {
 	content := ocimem.New()
-	r := &Registry{Proxy: NewProxy(ociserver.New(content, nil)), content: content, tokens: tokens{valid: make(map[string][]string)}}
+	r := &Registry{Proxy: NewProxy(mounting{ociserver.New(content, nil)}), content: content, tokens: tokens{valid: make(map[string][]string)}}
 	r.server = httptest.NewServer(r.Proxy)
 	r.Host = strings.TrimPrefix(r.server.URL, "http://")
 	return r
+}
+
+// mounting answers a mount that misses as the specification has it, with the
+// beginning of an upload, where ociserver answers with an error.
+type mounting struct{ http.Handler }
+
+func (m mounting) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	if req.Method != http.MethodPost || !req.URL.Query().Has("mount") {
+		m.Handler.ServeHTTP(w, req)
+		return
+	}
+	rec := httptest.NewRecorder()
+	if m.Handler.ServeHTTP(rec, req.Clone(req.Context())); rec.Code != http.StatusCreated {
+		req.URL.RawQuery = ""
+		m.Handler.ServeHTTP(w, req)
+		return
+	}
+	maps.Copy(w.Header(), rec.Header())
+	w.WriteHeader(rec.Code)
 }
 
 // Close stops the registry, with the requests that hang in it.
@@ -125,7 +145,7 @@ func (r *Registry) ExpireTokens() { r.tokens.expire() }
 func (r *Registry) rule(f Fault) Rule {
 	every := func(m Mishap) Rule { return Rule{Mishap: m} }
 	blob := func(m Mishap) Rule { return Rule{Method: http.MethodGet, Kind: Blobs, Mishap: m} }
-	upload := func(m Mishap) Rule { return Rule{Method: http.MethodPut, Kind: Uploads, Mishap: m} }
+	upload := func(m Mishap) Rule { return Rule{Kind: Uploads, Mishap: unless(bodiless, m)} }
 	tag := func(m Mishap) Rule { return Rule{Method: http.MethodPut, Kind: Manifests, Mishap: m} }
 	unauthorized := Answer(Up, http.StatusUnauthorized, "UNAUTHORIZED", "WWW-Authenticate", `Basic realm="test"`)
 	switch f {
@@ -258,7 +278,9 @@ func (r *Registry) dropTags(req *http.Request) {
 }
 
 // quirky has the same content served in another way.
-func (r *Registry) quirky(o ociserver.Options) Mishap { return Serve(ociserver.New(r.content, &o)) }
+func (r *Registry) quirky(o ociserver.Options) Mishap {
+	return Serve(mounting{ociserver.New(r.content, &o)})
+}
 
 // unless is a mishap that does not happen to some requests.
 func unless(spared func(*http.Request) bool, m Mishap) Mishap {
@@ -270,6 +292,8 @@ func unless(spared func(*http.Request) bool, m Mishap) Mishap {
 		}
 	}
 }
+
+func bodiless(req *http.Request) bool { return req.ContentLength == 0 }
 
 func loggedIn(req *http.Request) bool {
 	user, password, _ := req.BasicAuth()

@@ -30,12 +30,12 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []int{1, 0, 1} { // requests for a token
+	for i, want := range []int{1, 0, 1} { // requests for a token
 		if want == 1 {
 			r.ExpireTokens()
 		}
 		r.Exchanges()
-		b := NewBlob("application/x-layer", strings.Repeat("layer", want+1))
+		b := NewBlob("application/x-layer", strings.Repeat("layer", i+1))
 		if err := target.Push(t.Context(), b.Descriptor, bytes.NewReader(b.Data)); err != nil {
 			t.Fatal(err)
 		}
