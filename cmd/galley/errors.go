@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"time"
 
 	"galley/manifest"
 	"galley/manifest/gate"
@@ -39,6 +40,20 @@ func (e *interruptedError) Error() string {
 	return "interrupted; tags and installed files are as they were"
 }
 func (e *interruptedError) Unwrap() error { return e.cause }
+
+// errTimeout is why what --timeout ends ended.
+var errTimeout = errors.New("the time is up")
+
+// timeoutError is a run that --timeout ended.
+type timeoutError struct {
+	after time.Duration
+	error
+}
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("timed out after %v; tags and installed files are as they were", e.after)
+}
+func (e *timeoutError) Unwrap() error { return e.error }
 
 // hinted is an error with a hint that only the place that raised it knows.
 type hinted struct {

@@ -57,27 +57,149 @@ func (a *app) progress() (oci.Progress, func()) {
 	return a.lines()
 }
 
+// retried tells of what is tried again, and why, while it waits. Transfers that
+// a registry refuses or loses together are one line.
+func (a *app) retried(e oci.Event) {
+	if e.Kind != oci.Retried {
+		return
+	}
+	now := time.Now()
+	a.last.Lock()
+	again := a.last.reason == e.Reason && now.Sub(a.last.at) < firstRetries
+	if !again {
+		a.last.reason, a.last.at = e.Reason, now
+	}
+	a.last.Unlock()
+	if !again {
+		a.say("%s; again %s", printable(e.Reason), waitText(e.Wait))
+	}
+}
+
+// firstRetries is shorter than the first wait of a transfer.
+const firstRetries = 200 * time.Millisecond
+
+// resumed tells of what goes on where it was cut, in this run or another.
+func (a *app) resumed(e oci.Event) {
+	if e.Kind == oci.Resumed && e.Bytes > 0 && e.Name != "" {
+		a.say("resumed %s at %s", printable(e.Name), bytesText(e.Bytes))
+	}
+}
+
+// say is note while bars may be there.
+func (a *app) say(format string, args ...any) {
+	if p := a.shown.Load(); p != nil {
+		fmt.Fprintf(p, format+"\n", args...)
+		return
+	}
+	a.note(format, args...)
+}
+
+// waitText says when.
+func waitText(d time.Duration) string {
+	if d == 0 {
+		return "at once"
+	}
+	if d < 10*time.Second {
+		return fmt.Sprintf("in %.1f s", d.Seconds())
+	}
+	return fmt.Sprintf("in %.0f s", d.Seconds())
+}
+
+// meter says how far a transfer is. What moved twice counts once in where it
+// is, and what an earlier run moved not in how fast it is.
+type meter struct {
+	mu         sync.Mutex
+	start      time.Time
+	moved      int64 // bytes, of this run
+	done, size int64
+}
+
+func (m *meter) add(e oci.Event, done int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.start.IsZero() {
+		m.start = time.Now()
+	}
+	switch e.Kind {
+	case oci.Started:
+		m.size += e.Descriptor.Size
+	case oci.Moved:
+		m.moved += e.Bytes
+		m.done += e.Bytes
+	case oci.Resumed:
+		m.done += e.Bytes - done
+	}
+}
+
+// String is "52 MB of 180 MB, 12 MB/s, 11s left".
+func (m *meter) String() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := fmt.Sprintf("%s of %s", bytesText(m.done), bytesText(m.size))
+	seconds := time.Since(m.start).Seconds()
+	if m.moved == 0 || seconds <= 0 {
+		return s
+	}
+	rate := float64(m.moved) / seconds
+	s += fmt.Sprintf(", %s/s", bytesText(int64(rate)))
+	if left := float64(m.size-m.done) / rate; left >= 1 {
+		s += fmt.Sprintf(", %v left", time.Duration(left)*time.Second)
+	}
+	return s
+}
+
+// places are how far each blob is.
+type places map[digest.Digest]int64
+
+// add follows an event, and returns how far its blob was before.
+func (p places) add(e oci.Event) int64 {
+	before := p[e.Descriptor.Digest]
+	switch e.Kind {
+	case oci.Moved:
+		p[e.Descriptor.Digest] = before + e.Bytes
+	case oci.Resumed:
+		p[e.Descriptor.Digest] = e.Bytes
+	}
+	return before
+}
+
 // bars shows one bar a layer.
 func (a *app) bars() (oci.Progress, func()) {
-	p := mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond))
+	p := mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(40), mpb.WithRefreshRate(100*time.Millisecond), mpb.WithAutoRefresh())
+	a.shown.Store(p)
+	type bar struct {
+		*mpb.Bar
+		meter *meter
+	}
 	var mu sync.Mutex
-	bars := make(map[digest.Digest]*mpb.Bar)
+	bars, at := make(map[digest.Digest]bar), places{}
 	progress := func(e oci.Event) {
+		a.retried(e)
+		a.resumed(e)
 		if e.Name == "" {
 			return // config and manifest: a few hundred bytes
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		before := at.add(e)
+		b, ok := bars[e.Descriptor.Digest]
 		switch e.Kind {
 		case oci.Started:
-			bars[e.Descriptor.Digest] = p.AddBar(e.Descriptor.Size,
+			m := &meter{}
+			m.add(e, 0)
+			b := p.AddBar(0, // so that it is not over with the last byte: that may have to be sent again
 				mpb.PrependDecorators(decor.Name(printable(e.Name), decor.WCSyncSpaceR)),
-				mpb.AppendDecorators(
-					decor.Any(func(s decor.Statistics) string { return bytesText(s.Current) + " / " + bytesText(s.Total) }, decor.WCSyncSpace),
-					decor.AverageSpeed(decor.SizeB1000(0), "% .1f", decor.WCSyncSpace)))
-		case oci.Moved:
-			if b := bars[e.Descriptor.Digest]; b != nil {
-				b.IncrInt64(e.Bytes)
+				mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return m.String() }, decor.WCSyncSpaceR)))
+			b.SetTotal(e.Descriptor.Size, false)
+			bars[e.Descriptor.Digest] = bar{b, m}
+		case oci.Moved, oci.Resumed:
+			if ok {
+				b.meter.add(e, before)
+				b.SetCurrent(at[e.Descriptor.Digest])
+			}
+		case oci.Done:
+			if ok {
+				b.SetTotal(-1, true)
 			}
 		case oci.Skipped, oci.Mounted:
 			p.AddBar(0, mpb.BarFillerClearOnComplete(),
@@ -86,6 +208,7 @@ func (a *app) bars() (oci.Progress, func()) {
 		}
 	}
 	return progress, func() {
+		a.shown.Store(nil)
 		mu.Lock()
 		for _, b := range bars {
 			if !b.Completed() {
@@ -102,8 +225,7 @@ var how = map[oci.EventKind]string{oci.Skipped: "already there", oci.Mounted: "m
 // lines says on a plain stream how far a long transfer is, every few seconds.
 func (a *app) lines() (oci.Progress, func()) {
 	var mu sync.Mutex
-	var moved, total int64
-	start := time.Now()
+	m, at := &meter{}, places{}
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
@@ -114,23 +236,17 @@ func (a *app) lines() (oci.Progress, func()) {
 			case <-stop:
 				return
 			case <-t.C:
-				mu.Lock()
-				m, n := moved, total
-				mu.Unlock()
-				rate := float64(m) / time.Since(start).Seconds()
-				fmt.Fprintf(a.err, "%s of %s, %s/s\n", bytesText(m), bytesText(n), bytesText(int64(rate)))
+				a.note("%s", m)
 			}
 		}
 	})
 	progress := func(e oci.Event) {
+		a.retried(e)
+		a.resumed(e)
 		mu.Lock()
-		defer mu.Unlock()
-		switch e.Kind {
-		case oci.Started:
-			total += e.Descriptor.Size
-		case oci.Moved:
-			moved += e.Bytes
-		}
+		before := at.add(e)
+		mu.Unlock()
+		m.add(e, before)
 	}
 	return progress, func() { close(stop); wg.Wait() }
 }

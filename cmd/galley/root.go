@@ -2,14 +2,19 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"github.com/vbauerster/mpb/v8"
 	"github.com/vbauerster/mpb/v8/cwriter"
 
 	"galley/oci"
@@ -21,6 +26,17 @@ type app struct {
 	out, err io.Writer
 	env      func(string) string
 	flags    sharedFlags
+
+	opening sync.Mutex
+	opened  *oci.Client                  // by client; nil until then
+	limited context.Context              // of the command, with --timeout; nil without
+	release context.CancelFunc           // of that
+	shown   atomic.Pointer[mpb.Progress] // bars that lines have to stay above
+	last    struct {                     // line that told of a retry
+		sync.Mutex
+		reason string
+		at     time.Time
+	}
 }
 
 // sharedFlags are the flags of several commands, with oras' names.
@@ -29,6 +45,7 @@ type sharedFlags struct {
 	caFile, certFile, keyFile string
 	registryConfig            []string
 	concurrency               int
+	timeout                   time.Duration
 	format                    string
 	noTTY, quiet, debug       bool
 	noCache                   bool // nothing is kept of registries either
@@ -56,15 +73,18 @@ Exit codes:
 // run is the program: it builds a fresh command tree, runs it and returns the
 // exit code. It is the only place where errors are shown.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer, env func(string) string) int {
-	a := &app{in: in, out: out, err: errOut, env: env}
+	a := &app{in: in, out: out, err: errOut, env: env, release: func() {}}
 	root := a.rootCmd()
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
+	a.release()
 	if err == nil {
 		return 0
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = &interruptedError{cause}
+	} else if a.limited != nil && context.Cause(a.limited) == errTimeout && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTimeout)) {
+		err = &timeoutError{a.flags.timeout, err}
 	}
 	if !as[*differsError](err) { // which has been said
 		a.showError(err)
@@ -92,7 +112,17 @@ In a project, without a flag:
 			}
 			return &usageError{msg: fmt.Sprintf("unknown command %q", args[0]), hint: "galley --help"}
 		},
-		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			switch d := a.flags.timeout; {
+			case d < 0:
+				return &usageError{msg: fmt.Sprintf("--timeout %v: less than nothing", d), hint: cmd.CommandPath() + " --help"}
+			case d > 0:
+				a.limited, a.release = context.WithTimeoutCause(cmd.Context(), d, errTimeout)
+				cmd.SetContext(a.limited)
+			}
+			return nil
+		},
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
@@ -152,6 +182,7 @@ func (a *app) registryFlags(f *pflag.FlagSet) {
 	f.StringVar(&a.flags.caFile, "ca-file", "", "trust this `file` of PEM certificates too")
 	f.StringVar(&a.flags.certFile, "cert-file", "", "client certificate `file` (PEM)")
 	f.StringVar(&a.flags.keyFile, "key-file", "", "client key `file` (PEM)")
+	f.DurationVar(&a.flags.timeout, "timeout", 0, "give up after this `time`, as in 90s or 10m (0: never)")
 	f.StringArrayVar(&a.flags.registryConfig, "registry-config", nil, "credentials `file` instead of docker's config.json")
 }
 
@@ -207,8 +238,14 @@ func (a *app) log() *slog.Logger {
 	return slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// client is the way to every registry and layout.
+// client is the way to every registry and layout, the same for all of a
+// command's, so that they share connections and tokens.
 func (a *app) client() (*oci.Client, error) {
+	a.opening.Lock()
+	defer a.opening.Unlock()
+	if a.opened != nil {
+		return a.opened, nil
+	}
 	root, err := oci.LocalRoot(a.env)
 	if err != nil {
 		return nil, err
@@ -221,12 +258,13 @@ func (a *app) client() (*oci.Client, error) {
 	if a.flags.plainHTTP {
 		plain = new(true)
 	}
-	return oci.NewClient(oci.Options{
+	a.opened, err = oci.NewClient(oci.Options{
 		PlainHTTP: plain, Insecure: a.flags.insecure,
 		CAFile: a.flags.caFile, CertFile: a.flags.certFile, KeyFile: a.flags.keyFile,
 		RegistryConfig: a.flags.registryConfig, Concurrency: a.flags.concurrency,
-		LocalRoot: root, CacheDir: cache, Log: a.log(), Env: a.env,
+		LocalRoot: root, CacheDir: cache, Progress: a.retried, Log: a.log(), Env: a.env,
 	})
+	return a.opened, err
 }
 
 // none refuses any argument.

@@ -55,14 +55,17 @@ func TestScript(t *testing.T) {
 			"baseimage": baseImageCmd,
 			"moves":     movesCmd,
 			"keep":      keepCmd,
+			"webproxy":  webProxyCmd,
+			"proxied":   proxiedCmd,
 		},
 	})
 }
 
 // registries are the servers of one script.
 type registries struct {
-	mu   sync.Mutex
-	last *ocitest.Registry
+	mu    sync.Mutex
+	last  *ocitest.Registry
+	proxy *webProxy // before it, if there is one
 }
 
 func setup(env *testscript.Env) error {
