@@ -2,6 +2,8 @@ package oci
 
 import (
 	"context"
+	"slices"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -16,6 +18,44 @@ type PushOptions struct {
 	Rules       TagRules
 	Concurrency int
 	Progress    Progress
+	// Ahead has looked the tags up already, or is about to; nil: Push does.
+	Ahead *Lookup
+}
+
+// Lookup is a question what tags name, which is under way while the answer to
+// another is sought: what they should.
+type Lookup struct {
+	tags []string
+	done chan struct{} // closed when the rest is there
+	have map[string]v1.Descriptor
+	err  error
+	at   time.Time
+}
+
+// LookUp begins to ask what the tags of t name. ctx ends it.
+func LookUp(ctx context.Context, t Target, tags []string) *Lookup {
+	l := &Lookup{tags: slices.Clone(tags), done: make(chan struct{})}
+	go func() {
+		defer close(l.done)
+		l.have, l.err = resolveTags(ctx, t, tags)
+		l.at = time.Now()
+	}()
+	return l
+}
+
+// lookupLife is how long an answer is as good as a new one: about as long as a
+// small push takes.
+const lookupLife = 5 * time.Second
+
+// wait returns what the tags of t name.
+func (l *Lookup) wait(ctx context.Context, t Target, tags []string) (map[string]v1.Descriptor, error) {
+	if l != nil && slices.Equal(l.tags, tags) {
+		<-l.done
+		if l.err != nil || time.Since(l.at) < lookupLife {
+			return l.have, l.err
+		}
+	}
+	return resolveTags(ctx, t, tags)
 }
 
 // Pushed is what a push did.
@@ -41,7 +81,7 @@ func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pus
 	if len(o.Tags) == 0 {
 		done.Tags = []string{contentTag(p.Artifact), "latest"}
 	}
-	have, err := resolveTags(ctx, t, done.Tags)
+	have, err := o.Ahead.wait(ctx, t, done.Tags)
 	if err != nil {
 		return done, err
 	}

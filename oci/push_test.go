@@ -8,10 +8,12 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"testing/synctest"
+	"time"
 
 	"galley/manifest"
 	"galley/oci"
-	"galley/oci/ocitest"
+	. "galley/oci/ocitest"
 )
 
 const modelFile = "models/model.joblib"
@@ -39,9 +41,9 @@ func packProject(t testing.TB, fsys fs.FS, o manifest.PackOptions) *manifest.Pac
 }
 
 // newTarget is an empty repository of a registry, and what it is asked.
-func newTarget(t testing.TB) (oci.Target, *ocitest.Registry) {
+func newTarget(t testing.TB) (oci.Target, *Registry) {
 	t.Helper()
-	r := ocitest.NewRegistry()
+	r := NewRegistry()
 	t.Cleanup(r.Close)
 	return openTarget(t, r.Host+"/ml/fraud"), r
 }
@@ -212,6 +214,38 @@ func TestPushReportsChange(t *testing.T) {
 			}
 			if !errors.Is(rerr, oci.ErrNotFound) {
 				t.Errorf("the tag is there: %v", rerr)
+			}
+		})
+	}
+}
+
+// TestLookUp asks for the tags before the artifact is known: that is no request
+// more, unless the answer is old by then.
+func TestLookUp(t *testing.T) {
+	t.Parallel()
+	for wait, want := range map[time.Duration]int{0: 10, time.Minute: 11} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			defer s.close()
+			s.Inject(Rule{Mishap: likeDistribution})
+			_, target := s.open(t, oci.Options{})
+			tags := []string{"v1"}
+			ahead := oci.LookUp(t.Context(), target, tags)
+			p := packProject(t, project("one"), manifest.PackOptions{})
+			time.Sleep(wait)
+			if _, err := oci.Push(t.Context(), target, p, oci.PushOptions{Tags: tags, Ahead: ahead}); err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Requests(); len(got) != want || got[0] != "HEAD /v2/ml/fraud/manifests/v1" {
+				t.Errorf("%d requests after %v, want %d:\n%s", len(got), wait, want, strings.Join(got, "\n"))
+			}
+			s.complete(t, "v1", p.Root)
+
+			// What it meets with is the push's.
+			s.Inject(Rule{Mishap: Answer(Up, 403, "DENIED")})
+			ahead = oci.LookUp(t.Context(), target, tags)
+			if _, err := oci.Push(t.Context(), target, p, oci.PushOptions{Tags: tags, Ahead: ahead}); err == nil {
+				t.Error("no error")
 			}
 		})
 	}

@@ -27,6 +27,7 @@ type packOptions struct {
 	noVCS                           bool
 	noCache                         bool
 	allow                           []string // globals of pickles, besides galley.yaml's
+	found                           func()   // called when the files are found, and before they are read; or nil
 }
 
 func (o *packOptions) flags(f *pflag.FlagSet) {
@@ -101,6 +102,9 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	if p.selection, err = project.Find(ctx, root.FS(), find); err != nil {
 		err = severalModels(ctx, root.FS(), find, args, repository, err)
 	} else {
+		if o.found != nil {
+			o.found()
+		}
 		a.addVCS(ctx, dir, p.selection, o, &opts)
 		progress, stop := a.progress()
 		opts.Read = reading(progress)

@@ -19,6 +19,7 @@ type pushOptions struct {
 	packOptions
 	safety
 	dryRun, force bool
+	ahead         *oci.Lookup // of the tags, while the files are read
 }
 
 func (a *app) pushCmd() *cobra.Command {
@@ -117,6 +118,11 @@ func (a *app) push(ctx context.Context, args []string, o pushOptions) error {
 
 // packAndSend packs the files, says what they are, and pushes them.
 func (a *app) packAndSend(ctx context.Context, dst *place, tags, files []string, o pushOptions) (*packed, oci.Pushed, error) {
+	if !o.dryRun && len(tags) > 0 && dst.ref.Kind == oci.Registry {
+		ctx, stop := context.WithCancel(ctx)
+		defer stop()
+		o.packOptions.found = func() { o.ahead = oci.LookUp(ctx, dst.Target, tags) }
+	}
 	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
 	if err != nil {
 		return nil, oci.Pushed{}, err
@@ -185,7 +191,7 @@ func (a *app) send(ctx context.Context, dst *place, p *packed, tags []string, o 
 	progress, stop := a.progress()
 	done, err := oci.Push(ctx, dst.Target, p.Packed, oci.PushOptions{
 		Tags: tags, New: o.force, Rules: a.rulesOf(p.config, dst.ref),
-		Concurrency: a.flags.concurrency, Progress: progress,
+		Concurrency: a.flags.concurrency, Progress: progress, Ahead: o.ahead,
 	})
 	stop()
 	if err != nil {
