@@ -1043,7 +1043,7 @@ func (e *e2e) within(t *testing.T, limit int64, dir string, args ...string) {
 	t.Helper()
 	aside, peak := t.TempDir(), filepath.Join(t.TempDir(), "peak")
 	check(t, os.Chtimes(aside, time.Unix(0, 0), time.Unix(0, 0)))
-	sh := e.in(t, dir, "TMPDIR="+aside, "HOME="+aside)
+	sh := e.in(t, dir, "TMPDIR="+aside, "HOME="+aside, "GALLEY_CACHE="+t.TempDir())
 	start := time.Now()
 	sh.run(append([]string{e.python, helper(t, "peak.py"), peak, e.galley}, args...)...)
 	text, err := os.ReadFile(peak)
