@@ -251,7 +251,7 @@ func TestWalkRefuses(t *testing.T) {
 	}{
 		{"truncated", blob[:len(blob)/2], nil, "bytes"},
 		{"longer", append(bytes.Clone(blob), 0), nil, "got more"},
-		{"one bit", flip, nil, "other bytes"},
+		{"one bit", flip, nil, ", got sha256:"},
 		{"empty", nil, nil, "got 0"},
 		{"another file size", blob, func(l *manifest.Layer) { l.Files[0].Size++ }, "335994 bytes"},
 		{"another file digest", blob, func(l *manifest.Layer) { l.Files[0].Digest = digest.FromString("x") }, modelPath},

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"maps"
 	"slices"
@@ -221,19 +222,19 @@ type blobReader struct {
 	r    io.Reader
 	d    v1.Descriptor
 	what string
-	v    digest.Verifier
+	h    hash.Hash
 	n    int64
 	err  error // of r
 }
 
 func newBlobReader(r io.Reader, d v1.Descriptor, what string) *blobReader {
-	return &blobReader{r: io.LimitReader(r, d.Size+1), d: d, what: what, v: d.Digest.Verifier()}
+	return &blobReader{r: io.LimitReader(r, d.Size+1), d: d, what: what, h: d.Digest.Algorithm().Hash()}
 }
 
 func (b *blobReader) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.n += int64(n)
-	b.v.Write(p[:n])
+	b.h.Write(p[:n])
 	if b.n > b.d.Size {
 		return n, b.sizeError("more")
 	}
@@ -255,8 +256,8 @@ func (b *blobReader) verify() error {
 	if b.n != b.d.Size {
 		return b.sizeError(fmt.Sprintf("%d", b.n))
 	}
-	if !b.v.Verified() {
-		return &CorruptError{b.what, b.d.Digest.String(), "other bytes"}
+	if got := digest.NewDigest(b.d.Digest.Algorithm(), b.h); got != b.d.Digest {
+		return &CorruptError{b.what, b.d.Digest.String(), got.String()}
 	}
 	return nil
 }

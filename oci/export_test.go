@@ -2,9 +2,13 @@ package oci
 
 import (
 	"context"
+	"io/fs"
 	"net"
 	"net/http"
 	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
 
 	"galley/manifest"
 )
@@ -35,4 +39,38 @@ func SetDial(c *Client, dial func(ctx context.Context, network, address string) 
 	t := c.http.Transport.(*transport).base.(stallGuard).base.(*http.Transport)
 	t.DialContext = dial
 	return t
+}
+
+// Tune is o with downloads kept and split from these sizes on, in pieces of
+// that size, and without waiting between attempts.
+func Tune(o InstallOptions, keepFrom, splitFrom, pieceSize int64) InstallOptions {
+	t := *o.tuning()
+	t.keepFrom, t.splitFrom, t.pieceSize = keepFrom, splitFrom, pieceSize
+	t.pause = func(ctx context.Context, _ time.Duration) error { return context.Cause(ctx) }
+	o.tuned = &t
+	return o
+}
+
+// At is o with a clock that shows the present and ahead.
+func At(o InstallOptions, ahead time.Duration) InstallOptions {
+	t := *o.tuning()
+	t.now = func() time.Time { return time.Now().Add(ahead) }
+	o.tuned = &t
+	return o
+}
+
+// The files of a working directory that tests look into.
+const SightingsFile = sightingsFile
+
+// PartialName is where a blob is kept while it is downloaded.
+func PartialName(d digest.Digest) string { return partialName(d) }
+
+// Identity is what the system tells of a file that cannot be set.
+func Identity(t testing.TB, info fs.FileInfo) string {
+	t.Helper()
+	id, _, ok := inode(info)
+	if !ok {
+		t.Fatal("this system tells nothing")
+	}
+	return id
 }

@@ -10,12 +10,15 @@ import (
 	"maps"
 	"os"
 	"path"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 
 	"galley/manifest"
@@ -37,9 +40,17 @@ type InstallOptions struct {
 	// Clean reports which of the paths below dir are committed in version
 	// control as they are, so that replacing them loses nothing. Nil: none.
 	Clean func(ctx context.Context, dir string, paths []string) map[string]bool
-	// Concurrency is how many layers are fetched at once; 0: 3.
+	// NoCache reads every file that is there to compare it, also where it was
+	// seen as it is before.
+	NoCache bool
+	// Waiting is called if another galley process is at work in the directory
+	// and has to be waited for. Nil: nobody is told.
+	Waiting func()
+	// Concurrency is how many requests run at once; 0: [DefaultConcurrency].
 	Concurrency int
 	Progress    Progress
+
+	tuned *tuning // by tests; nil: as it is in use
 }
 
 // Installed is what an install did, each list in the order of paths.
@@ -50,7 +61,8 @@ type Installed struct {
 	Removed []string      // of the previous install, not in this artifact
 	Left    []string      // of the previous install, but changed since
 	Changed []string      // were to be replaced by an interrupted install; see [Workdir.Left]
-	// Scans are what is in the files that were fetched or kept.
+	// Scans are what is in the files that were fetched or kept; of files that
+	// were kept and seen before, only where there is something to tell.
 	Scans []manifest.Scan
 }
 
@@ -95,27 +107,36 @@ func Match(pattern, file string) bool {
 
 // installer is one install under way.
 type installer struct {
-	w    *Workdir
-	a    *manifest.Artifact
-	o    InstallOptions
-	src  manifest.Fetcher
-	done Installed
+	w     *Workdir
+	a     *manifest.Artifact
+	o     InstallOptions
+	src   *downloader
+	seen  *sightings
+	stage string
+	next  atomic.Int64 // number of the next staged file
 
 	mu     sync.Mutex
 	staged map[string]stagedFile // by path
-	stage  string
-	next   int
+	done   Installed
 }
 
 // stagedFile is a verified file on its way to its path.
 type stagedFile struct {
 	InstalledFile
-	name string // below the root; empty: already in place
+	name  string          // below the root; empty: already in place
+	layer *manifest.Layer // of which the download becomes the file; else nil
 }
 
 // Install puts the artifact's files in the directory. Everything is fetched
-// next to them and verified before the first file gets its name; files that are
-// there and right are not fetched. Files that may be unpickled are scanned on
+// next to them and verified before the first file gets its name; layers of which
+// all files are there and right are not fetched.
+//
+// A registry that cuts the connection is asked for the rest. What there is of a
+// large layer when an install fails or is killed is kept for the next one, for a
+// week at most; the largest come over several connections. Where the bytes of a
+// layer turn out to be wrong, it is fetched once more.
+//
+// Files that may be unpickled are scanned on
 // their way; those that are refused are a [*manifest.UnsafeError]. It returns an [*OverwriteError] before
 // anything is fetched, where the manifest tells enough, and in any case before
 // anything is replaced. On any error the directory is as it was. The record will
@@ -129,11 +150,13 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 	if err := i.commit(j); err != nil {
 		return Installed{}, fmt.Errorf("install into %s: %w", w.Path, err)
 	}
+	i.seen.save(i.done.Kept)
 	return i.done, nil
 }
 
 func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
-	i := &installer{w: w, a: a, o: o, src: src, staged: make(map[string]stagedFile)}
+	i := &installer{w: w, a: a, o: o, staged: make(map[string]stagedFile)}
+	i.src, i.seen = newDownloader(src, w.root, o), loadSightings(w.root, o)
 	i.done.Digest, i.done.Changed = a.Root.Digest, w.Left
 	return i
 }
@@ -157,14 +180,55 @@ func (i *installer) prepare(ctx context.Context, ref Reference) (*journal, error
 	if err == nil {
 		err = i.o.checkScans(i.done.Scans)
 	}
+	if err == nil {
+		err = i.settle()
+	}
 	var j *journal
 	if err == nil {
 		j, err = i.journal(ctx, ref)
 	}
-	if err != nil {
-		return nil, errors.Join(err, i.w.root.RemoveAll(i.stage))
+	if err == nil {
+		return j, nil
 	}
-	return j, nil
+	if isDiskFull(err) { // what is kept would fill it for everybody else
+		err = errors.Join(err, i.w.dropPartials(all))
+	}
+	return nil, errors.Join(err, i.w.root.RemoveAll(i.stage))
+}
+
+// settle makes the staged files durable. Until then what was downloaded would
+// serve the next install, should this one fail; now it goes, before the system
+// comes to write it to the disk with them.
+func (i *installer) settle() error {
+	var g errgroup.Group
+	g.SetLimit(4)
+	for _, s := range i.staged {
+		if s.layer == nil {
+			continue
+		}
+		if err := i.src.release(s.layer, s.name); err != nil {
+			return fmt.Errorf("write %s: %w", s.Path, err)
+		}
+	}
+	if err := i.w.dropPartials(all); err != nil {
+		return fmt.Errorf("install into %s: %w", i.w.Path, err)
+	}
+	for _, s := range i.staged {
+		if s.name == "" {
+			continue
+		}
+		g.Go(func() error {
+			f, err := i.w.root.OpenFile(s.name, os.O_WRONLY, 0)
+			if err == nil {
+				err = errors.Join(f.Sync(), f.Close())
+			}
+			if err != nil {
+				return fmt.Errorf("write %s: %w", s.Path, err)
+			}
+			return nil
+		})
+	}
+	return g.Wait()
 }
 
 // wanted reports whether the file is among those asked for.
@@ -174,6 +238,10 @@ func (i *installer) wanted(file string) bool {
 
 // plan decides which layers to fetch, and refuses to overwrite.
 func (i *installer) plan(ctx context.Context) ([]*manifest.Layer, error) {
+	states, err := i.lookAll(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var layers []*manifest.Layer
 	var foreign, all []string
 	known := true
@@ -186,10 +254,7 @@ func (i *installer) plan(ctx context.Context) ([]*manifest.Layer, error) {
 			if !i.wanted(f.Path) {
 				continue
 			}
-			s, err := i.look(ctx, f)
-			if err != nil {
-				return nil, err
-			}
+			s := states[f.Path]
 			if s == personal {
 				foreign = append(foreign, f.Path)
 			}
@@ -203,6 +268,28 @@ func (i *installer) plan(ctx context.Context) ([]*manifest.Layer, error) {
 		return nil, &NoMatchError{i.o.Only, all}
 	}
 	return layers, i.refuse(ctx, foreign)
+}
+
+// lookAll looks at every path where a file is to go, at several at once: most
+// of it is hashing.
+func (i *installer) lookAll(ctx context.Context) (map[string]state, error) {
+	states := make(map[string]state)
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for f := range i.a.Files() {
+		if !i.wanted(f.Path) {
+			continue
+		}
+		g.Go(func() error {
+			s, err := i.look(ctx, f)
+			mu.Lock()
+			defer mu.Unlock()
+			states[f.Path] = s
+			return err
+		})
+	}
+	return states, g.Wait()
 }
 
 // state is what lies at a path where a file is to go.
@@ -242,7 +329,7 @@ func (i *installer) look(ctx context.Context, f manifest.File) (state, error) {
 	if !sizeFits && (!ours || previous.Size != info.Size()) {
 		return personal, nil // no need to read it to know that it differs
 	}
-	have, err := hashFile(ctx, i.w.root, f.Path)
+	have, err := i.seen.digest(ctx, f.Path)
 	switch {
 	case err != nil:
 		return 0, i.w.failed(f.Path, err)
@@ -312,7 +399,7 @@ func (i *installer) goes(ctx context.Context, file string) (bool, error) {
 	if !ours || len(i.o.Only) > 0 {
 		return false, nil
 	}
-	have, err := hashFile(ctx, i.w.root, file)
+	have, err := i.seen.digest(ctx, file)
 	return have == previous.Digest, err
 }
 
@@ -324,6 +411,8 @@ func (i *installer) previous(path string) (InstalledFile, bool) {
 }
 
 func (i *installer) keep(f manifest.File, size int64, d digest.Digest) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	i.staged[f.Path] = stagedFile{InstalledFile: InstalledFile{f.Path, f.Role, size, d}}
 	i.done.Kept = append(i.done.Kept, f.Path)
 }
@@ -347,74 +436,152 @@ func (i *installer) refuse(ctx context.Context, paths []string) error {
 // fetch stages the layers' files.
 func (i *installer) fetch(ctx context.Context, layers []*manifest.Layer) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(cmpOr(i.o.Concurrency, 3))
+	g.SetLimit(cmpOr(i.o.Concurrency, DefaultConcurrency))
 	for _, l := range layers {
 		g.Go(func() error { return i.fetchLayer(ctx, l) })
 	}
 	return g.Wait()
 }
 
+// fetchLayer stages the files of one layer. Wrong bytes are fetched once more:
+// they may be those of an earlier run, or have changed on their way. A disk that
+// has no room for the packed bytes beside the files gets the files alone.
 func (i *installer) fetchLayer(ctx context.Context, l *manifest.Layer) error {
 	i.o.Progress.emit(Event{Kind: Started, Descriptor: l.Descriptor, Name: l.Title})
-	rc, err := i.src.Fetch(ctx, l.Descriptor)
-	if err != nil {
-		return err
-	}
-	defer rc.Close()
-	_, err = l.Walk(i.o.Progress.reader(ctx, rc, l.Descriptor, l.Title), func(f manifest.File, r io.Reader) error {
-		if !i.wanted(f.Path) || i.isKept(f.Path) {
-			return nil
+	aside, again := true, i.src.repo != nil
+	for {
+		got, err := i.readLayer(ctx, l, aside)
+		if err == nil {
+			i.o.Progress.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
+			return i.adopt(got)
 		}
-		return i.stageFile(f, r)
-	})
-	if err == nil {
-		i.o.Progress.emit(Event{Kind: Done, Descriptor: l.Descriptor, Name: l.Title})
+		switch {
+		case ctx.Err() != nil:
+			return err
+		case aside && isDiskFull(err) && l.Format != manifest.FormatRaw && i.src.keeps(l.Descriptor):
+			aside = false
+		case again && isWrong(err, l.Descriptor):
+			again = false
+			i.o.Progress.emit(Event{Kind: Retried, Descriptor: l.Descriptor, Name: l.Title, Reason: clean(err.Error())})
+		default:
+			return err
+		}
+		i.o.Progress.emit(Event{Kind: Resumed, Descriptor: l.Descriptor, Name: l.Title})
+		if err := i.discard(got); err != nil {
+			return fmt.Errorf("install into %s: %w", i.w.Path, err)
+		}
 	}
-	return err
 }
 
+// isWrong reports whether the blob's bytes came, and are others than promised.
+func isWrong(err error, d v1.Descriptor) bool {
+	corrupt, ok := errors.AsType[*manifest.CorruptError](err)
+	return ok && corrupt.Want == d.Digest.String()
+}
+
+// isDiskFull reports whether there is no room for a file.
+func isDiskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// layerFiles are the files of one layer that was read.
+type layerFiles struct {
+	files []stagedFile
+	scans []manifest.Scan
+}
+
+// readLayer stages the files of a layer as it streams by. Only a file that is a
+// large layer by itself is first written and then read, for what is fetched is
+// the file; see [partial].
+func (i *installer) readLayer(ctx context.Context, l *manifest.Layer, aside bool) (*layerFiles, error) {
+	got := new(layerFiles)
+	mode := fs.FileMode(0o644)
+	if l.Format == manifest.FormatRaw && len(l.Files) > 0 {
+		mode = modeOf(l.Files[0])
+	}
+	b, err := i.src.open(ctx, l, mode, aside)
+	if err != nil {
+		return got, err
+	}
+	itself := l.Format == manifest.FormatRaw && b.partial != nil
+	_, err = l.Walk(b, func(f manifest.File, r io.Reader) error {
+		switch {
+		case !i.wanted(f.Path) || i.isKept(f.Path):
+			return nil
+		case itself:
+			n, err := i.scan(got, f, io.Discard, r)
+			got.files = append(got.files, stagedFile{InstalledFile{f.Path, f.Role, n, f.Digest}, i.newName(), l})
+			return err
+		}
+		return i.stageFile(got, f, r)
+	})
+	return got, b.end(err)
+}
+
+// adopt takes the files of a layer that is verified.
+func (i *installer) adopt(got *layerFiles) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.done.Scans = append(i.done.Scans, got.scans...)
+	for _, f := range got.files {
+		if _, twice := i.staged[f.Path]; twice {
+			return fmt.Errorf("%w: %q is in two layers", manifest.ErrUnsafePath, f.Path)
+		}
+		i.staged[f.Path] = f
+	}
+	return nil
+}
+
+// discard removes what was staged of a layer that did not come whole.
+func (i *installer) discard(got *layerFiles) error {
+	for _, f := range got.files {
+		if err := i.w.root.Remove(f.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// isKept reports whether the file was there. That another layer has one of the
+// same path is for adopt to find.
 func (i *installer) isKept(path string) bool {
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	_, ok := i.staged[path]
-	return ok
+	s, ok := i.staged[path]
+	return ok && s.name == ""
 }
 
-// stageFile writes one file below the stage and syncs it.
-func (i *installer) stageFile(f manifest.File, r io.Reader) error {
-	i.mu.Lock()
-	name := fmt.Sprintf("%s/%d", i.stage, i.next)
-	i.next++
-	i.mu.Unlock()
-	mode := fs.FileMode(0o644)
+// newName is a name in the stage.
+func (i *installer) newName() string { return fmt.Sprintf("%s/%d", i.stage, i.next.Add(1)-1) }
+
+func modeOf(f manifest.File) fs.FileMode {
 	if f.Exec {
-		mode = 0o755
+		return 0o755
 	}
-	out, err := i.w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+	return 0o644
+}
+
+// stageFile writes one file below the stage.
+func (i *installer) stageFile(got *layerFiles, f manifest.File, r io.Reader) error {
+	name := i.newName()
+	out, err := i.w.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, modeOf(f))
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.Path, err)
 	}
+	got.files = append(got.files, stagedFile{InstalledFile{Path: f.Path}, name, nil})
 	h := digest.SHA256.Digester()
 	var w io.Writer = out
 	if f.Digest == "" {
 		w = io.MultiWriter(out, h.Hash())
 	}
-	n, err := i.scan(f, w, r)
-	if err == nil {
-		err = out.Sync()
-	}
+	n, err := i.scan(got, f, w, r)
 	if err = errors.Join(err, out.Close()); err != nil {
 		return fmt.Errorf("write %s: %w", f.Path, err)
 	}
 	if f.Digest == "" {
 		f.Digest = h.Digest()
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if _, twice := i.staged[f.Path]; twice {
-		return fmt.Errorf("%w: %q is in two layers", manifest.ErrUnsafePath, f.Path)
-	}
-	i.staged[f.Path] = stagedFile{InstalledFile{f.Path, f.Role, n, f.Digest}, name}
+	got.files[len(got.files)-1].InstalledFile = InstalledFile{f.Path, f.Role, n, f.Digest}
 	return nil
 }
 
@@ -428,22 +595,20 @@ func (o *InstallOptions) checkScans(scans []manifest.Scan) error {
 
 // scanKept looks at what is in the files that are not fetched.
 func (i *installer) scanKept(ctx context.Context) error {
-	scans, err := scanFiles(ctx, i.w.root, i.done.Kept, i.o.Allow)
+	scans, err := i.seen.scans(ctx, i.done.Kept)
 	i.done.Scans = append(i.done.Scans, scans...)
 	return err
 }
 
 // scan copies a file from r to w and looks at what it holds.
-func (i *installer) scan(f manifest.File, w io.Writer, r io.Reader) (int64, error) {
+func (i *installer) scan(got *layerFiles, f manifest.File, w io.Writer, r io.Reader) (int64, error) {
 	stream := joblib.NewStream(joblib.Options{Allow: i.o.Allow})
 	n, err := io.Copy(io.MultiWriter(w, stream), r)
 	report, serr := stream.Close(err)
 	if err = cmp.Or(err, serr); err != nil {
 		return n, err
 	}
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	i.done.Scans = append(i.done.Scans, manifest.Scan{Path: f.Path, Role: f.Role, Report: report})
+	got.scans = append(got.scans, manifest.Scan{Path: f.Path, Role: f.Role, Report: report})
 	return n, nil
 }
 
@@ -535,7 +700,7 @@ func (i *installer) leave(ctx context.Context, j *journal) error {
 		if before == (stamp{}) {
 			continue
 		}
-		if have, err := hashFile(ctx, i.w.root, f.Path); err != nil || have != f.Digest {
+		if have, err := i.seen.digest(ctx, f.Path); err != nil || have != f.Digest {
 			i.done.Left = append(i.done.Left, f.Path)
 			continue
 		}

@@ -7,39 +7,53 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"galley/manifest"
 )
 
 // Pull installs what ref names in t into dir, which it makes only when there is
-// something to install. Where dir holds all of it already, nothing is written,
-// and where ref is a digest, no request is sent.
+// something to install. It sends one request for the manifest and one for each
+// layer of which dir lacks a file, these together; see [Workdir.Install] for
+// what becomes of a connection that is cut. Where dir holds all of it already,
+// no file is touched and nothing but the manifest asked for, and where ref is a
+// digest, no request is sent at all.
 func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOptions) (Installed, error) {
 	var changed []string
 	if _, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(journalFile))); err == nil {
 		// Whatever comes of this pull, the interrupted one is completed.
-		w, err := OpenWorkdir(ctx, dir)
+		w, err := openWorkdir(ctx, dir, o.Waiting)
 		if err != nil {
 			return Installed{}, err
 		}
 		changed = w.Left
 		w.Close()
 	}
-	all := len(o.Only) == 0
-	if all && ref.Digest != "" {
-		if r, err := Keep(ctx, ref, dir); err != nil || r != nil {
-			return r.kept(ctx, dir, changed, o, err)
+	kept := func(want digest.Digest) (Installed, bool, error) {
+		if len(o.Only) > 0 || want == "" {
+			return Installed{}, false, nil
 		}
+		done, ok, err := keep(ctx, ref, want, dir, o)
+		done.Changed = changed
+		return done, ok, err
+	}
+	if done, ok, err := kept(ref.Digest); ok || err != nil {
+		return done, err
 	}
 	m, err := Read(ctx, t, ref.TagOrDigest())
 	if err != nil {
 		return Installed{}, err
 	}
-	if all {
-		if r, err := Keep(ctx, ref, dir); err != nil || r != nil && r.Digest == m.Root.Digest {
-			return r.kept(ctx, dir, changed, o, err)
+	if ref.Digest == "" {
+		if done, ok, err := kept(m.Root.Digest); ok || err != nil {
+			return done, err
 		}
 	}
-	w, err := OpenWorkdir(ctx, dir)
+	w, err := openWorkdir(ctx, dir, o.Waiting)
 	if err != nil {
 		return Installed{}, err
 	}
@@ -49,44 +63,39 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	return done, err
 }
 
-// kept is an install that found everything there. What is there is scanned all
-// the same: it may have been installed when nobody minded.
-func (r *Record) kept(ctx context.Context, dir string, changed []string, o InstallOptions, err error) (Installed, error) {
-	if r == nil || err != nil {
-		return Installed{}, err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return Installed{}, fmt.Errorf("open directory %s: %w", dir, err)
-	}
-	defer root.Close()
-	done := Installed{Digest: r.Digest, Kept: r.Paths(), Changed: changed}
-	if done.Scans, err = scanFiles(ctx, root, done.Kept, o.Allow); err != nil {
-		return Installed{}, err
-	}
-	return done, o.checkScans(done.Scans)
+// Keep is a [Pull] that asks nobody: it reports whether dir holds what ref named
+// when it was pulled last, whole and unchanged. What is there is scanned all the
+// same, for it may have been installed when nobody minded. It takes no lock and
+// writes nothing but what spares the next one from reading the files again, so
+// that it works where nothing can be written.
+func Keep(ctx context.Context, ref Reference, dir string, o InstallOptions) (Installed, bool, error) {
+	return keep(ctx, ref, ref.Digest, dir, o)
 }
 
-// Keep returns what dir holds, if that is what ref named when it was pulled
-// last, whole and unchanged; else nil. It writes nothing and takes no lock, so
-// that it works where nothing can be written.
-func Keep(ctx context.Context, ref Reference, dir string) (*Record, error) {
+// keep is Keep where it is known which artifact is wanted, if that is not empty.
+func keep(ctx context.Context, ref Reference, want digest.Digest, dir string, o InstallOptions) (Installed, bool, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return Installed{}, false, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open directory %s: %w", dir, err)
+		return Installed{}, false, fmt.Errorf("open directory %s: %w", dir, err)
 	}
 	defer root.Close()
 	r, err := readRecord(root)
-	if err != nil || !r.answers(ref) {
-		return nil, err
+	if err != nil || !r.answers(ref) || want != "" && r.Digest != want {
+		return Installed{}, false, err
 	}
-	if whole, err := r.intact(ctx, root); err != nil || !whole {
-		return nil, err
+	seen := loadSightings(root, o)
+	if whole, err := r.intact(ctx, seen); err != nil || !whole {
+		return Installed{}, false, err
 	}
-	return r, nil
+	done := Installed{Digest: r.Digest, Kept: r.Paths()}
+	if done.Scans, err = seen.scans(ctx, done.Kept); err != nil {
+		return Installed{}, false, err
+	}
+	seen.save(done.Kept)
+	return done, true, o.checkScans(done.Scans)
 }
 
 // answers reports whether the record is of all that ref names: by digest, else
@@ -105,17 +114,41 @@ func (r *Record) equal(o *Record) bool {
 	return r.Repository == o.Repository && r.Tag == o.Tag && r.Digest == o.Digest && r.Partial == o.Partial && slices.Equal(r.Files, o.Files)
 }
 
+// errDiffers ends the reading of files of which one is not as it was.
+var errDiffers = errors.New("a file is not as it was installed")
+
 // intact reports whether every file of the record is there with its bytes. The
 // error is that of ctx; a file that cannot be read is not as it was.
-func (r *Record) intact(ctx context.Context, root *os.Root) (bool, error) {
+func (r *Record) intact(ctx context.Context, seen *sightings) (bool, error) {
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, f := range r.Files {
-		have, err := hashFile(ctx, root, f.Path)
-		if ctx.Err() != nil {
-			return false, context.Cause(ctx)
+		g.Go(func() error {
+			if have, err := seen.digest(gctx, f.Path); err != nil || have != f.Digest {
+				return errDiffers
+			}
+			return nil
+		})
+	}
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	return err == nil, nil
+}
+
+// scans says what is in files of which the digest was asked. Files of which
+// there is nothing to tell may be left out.
+func (s *sightings) scans(ctx context.Context, paths []string) ([]manifest.Scan, error) {
+	var scans []manifest.Scan
+	for _, p := range paths {
+		report, err := s.report(ctx, p)
+		if err != nil {
+			return nil, err
 		}
-		if err != nil || have != f.Digest {
-			return false, nil
+		if report != nil {
+			scans = append(scans, manifest.Scan{Path: p, Report: report})
 		}
 	}
-	return true, nil
+	return scans, nil
 }

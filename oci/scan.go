@@ -1,11 +1,8 @@
 package oci
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -42,23 +39,6 @@ func Scan(ctx context.Context, m *Model, o joblib.Options, p Progress) ([]manife
 		return nil, err
 	}
 	slices.SortFunc(scans, func(a, b manifest.Scan) int { return strings.Compare(a.Path, b.Path) })
-	return scans, nil
-}
-
-// scanFiles says what is in files below root.
-func scanFiles(ctx context.Context, root *os.Root, paths, allow []string) ([]manifest.Scan, error) {
-	var scans []manifest.Scan
-	for _, p := range paths {
-		f, err := root.Open(p)
-		if err != nil {
-			return nil, err
-		}
-		report, err := joblib.Inspect(manifest.ContextReader(ctx, f), joblib.Options{Allow: allow})
-		if err = cmp.Or(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("scan %s: %w", p, err)
-		}
-		scans = append(scans, manifest.Scan{Path: p, Report: report})
-	}
 	return scans, nil
 }
 

@@ -34,7 +34,9 @@ const (
 	recordFile  = stateDir + "/installed.json"
 	journalFile = stateDir + "/journal.json"
 	stagePrefix = "stage-"
-	tmpSuffix   = ".tmp"
+	// partialPrefix begins the names of unfinished downloads; see [partial].
+	partialPrefix = "partial-"
+	tmpSuffix     = ".tmp"
 )
 
 // Record is what galley last installed in a directory.
@@ -115,6 +117,11 @@ type Workdir struct {
 // missing, waits for other galley processes in it, and completes an install
 // that was interrupted. The wait ends with ctx.
 func OpenWorkdir(ctx context.Context, dir string) (*Workdir, error) {
+	return openWorkdir(ctx, dir, nil)
+}
+
+// openWorkdir is OpenWorkdir, and calls waiting when it has to wait.
+func openWorkdir(ctx context.Context, dir string, waiting func()) (*Workdir, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, fmt.Errorf("open directory %s: %w", dir, err)
 	}
@@ -123,14 +130,14 @@ func OpenWorkdir(ctx context.Context, dir string) (*Workdir, error) {
 		return nil, fmt.Errorf("open directory %s: %w", dir, err)
 	}
 	w := &Workdir{Path: dir, root: root}
-	if err := w.open(ctx); err != nil {
+	if err := w.open(ctx, waiting); err != nil {
 		w.Close()
 		return nil, fmt.Errorf("open directory %s: %w", dir, err)
 	}
 	return w, nil
 }
 
-func (w *Workdir) open(ctx context.Context) error {
+func (w *Workdir) open(ctx context.Context, waiting func()) error {
 	if err := w.root.Mkdir(stateDir, 0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
@@ -144,7 +151,7 @@ func (w *Workdir) open(ctx context.Context) error {
 		}
 	}
 	var err error
-	if w.unlock, err = lock(ctx, filepath.Join(w.Path, filepath.FromSlash(lockFile))); err != nil {
+	if w.unlock, err = lock(ctx, filepath.Join(w.Path, filepath.FromSlash(lockFile)), waiting); err != nil {
 		return err
 	}
 	if w.record, err = readRecord(w.root); err != nil {
@@ -173,8 +180,13 @@ func (w *Workdir) ensure(name, text string) error {
 	return nil
 }
 
-// lock takes the lock file, or gives up with ctx.
-func lock(ctx context.Context, name string) (func(), error) {
+// patience is how long a lock may take before it is said that it is waited for:
+// most commands are done sooner.
+const patience = time.Second
+
+// lock takes the lock file, or gives up with ctx. It calls waiting, if that is
+// not nil, where this takes long.
+func lock(ctx context.Context, name string, waiting func()) (func(), error) {
 	type result struct {
 		unlock func()
 		err    error
@@ -184,16 +196,24 @@ func lock(ctx context.Context, name string) (func(), error) {
 		unlock, err := lockedfile.MutexAt(name).Lock()
 		got <- result{unlock, err}
 	}()
-	select {
-	case r := <-got:
-		return r.unlock, r.err
-	case <-ctx.Done():
-		go func() {
-			if r := <-got; r.err == nil {
-				r.unlock()
+	long := time.NewTimer(patience)
+	defer long.Stop()
+	for {
+		select {
+		case r := <-got:
+			return r.unlock, r.err
+		case <-long.C:
+			if waiting != nil {
+				waiting()
 			}
-		}()
-		return nil, context.Cause(ctx)
+		case <-ctx.Done():
+			go func() {
+				if r := <-got; r.err == nil {
+					r.unlock()
+				}
+			}()
+			return nil, context.Cause(ctx)
+		}
 	}
 }
 
@@ -352,20 +372,37 @@ func (w *Workdir) newStage() (string, error) {
 	return name, w.root.Mkdir(name, 0o777)
 }
 
-// sweep removes what interrupted installs staged and never finished.
+// sweep removes what interrupted installs staged and never finished, and
+// downloads that nobody has continued for long.
 func (w *Workdir) sweep() error {
-	d, err := w.root.Open(stateDir)
+	entries, err := fs.ReadDir(w.root.FS(), stateDir)
 	if err != nil {
 		return err
 	}
-	names, err := d.Readdirnames(-1)
-	d.Close()
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), stagePrefix) || strings.HasSuffix(e.Name(), tmpSuffix) {
+			err = errors.Join(err, w.root.RemoveAll(stateDir+"/"+e.Name()))
+		}
+	}
+	old := time.Now().Add(-partialAge)
+	return errors.Join(err, w.dropPartials(func(info fs.FileInfo) bool { return info.ModTime().Before(old) }))
+}
+
+// all is what there is.
+func all(fs.FileInfo) bool { return true }
+
+// dropPartials removes the downloads of which drop says so.
+func (w *Workdir) dropPartials(drop func(fs.FileInfo) bool) error {
+	entries, err := fs.ReadDir(w.root.FS(), stateDir)
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if strings.HasPrefix(name, stagePrefix) || strings.HasSuffix(name, tmpSuffix) {
-			err = errors.Join(err, w.root.RemoveAll(stateDir+"/"+name))
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), partialPrefix) {
+			continue
+		}
+		if info, ierr := e.Info(); ierr == nil && drop(info) {
+			err = errors.Join(err, w.root.RemoveAll(stateDir+"/"+e.Name()))
 		}
 	}
 	return err
@@ -475,18 +512,4 @@ func (w *Workdir) removeEmpty(dir string) {
 			return
 		}
 	}
-}
-
-// hashFile hashes the file at name.
-func hashFile(ctx context.Context, root *os.Root, name string) (digest.Digest, error) {
-	f, err := root.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := digest.SHA256.Digester()
-	if _, err := io.Copy(h.Hash(), manifest.ContextReader(ctx, f)); err != nil {
-		return "", err
-	}
-	return h.Digest(), nil
 }

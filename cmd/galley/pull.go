@@ -16,6 +16,7 @@ type pullOptions struct {
 	only            []string
 	force           bool
 	keepUnreachable bool
+	noCache         bool
 }
 
 func (a *app) pullCmd() *cobra.Command {
@@ -25,10 +26,16 @@ func (a *app) pullCmd() *cobra.Command {
 		Short: "Install a model's files in a directory",
 		Long: `Pull installs the files of an artifact, made by galley, oras, modctl or kit.
 Everything is fetched and verified before the first file gets its name: after a
-failure the directory is as it was. Files that are there and right are not
-fetched. A file that galley did not put there, and that is not committed in Git
+failure the directory is as it was. A layer of which all files are there and right
+is not fetched, and a file that nobody touched since it was last read is not read
+again, unless --no-cache says so: an unchanged pull is one request, and by digest
+none. A file that galley did not put there, and that is not committed in Git
 as it is, is not replaced. Files of an earlier pull that this artifact lacks are
 removed, unless they were changed.
+
+A connection that is cut is taken up where it was. What came of a layer of 16 MiB
+or more is kept in .galley and continued by the next pull, whatever ended this
+one. Layers of 64 MiB or more come over several connections.
 
 What may be unpickled is scanned on its way, and refused (exit 3) where loading
 it would run code, or nobody can tell.`,
@@ -44,6 +51,7 @@ it would run code, or nobody can tell.`,
 	f.StringArrayVar(&o.only, "only", nil, "install only files that match `glob`, a path, directory or name")
 	f.BoolVar(&o.force, "force", false, "replace files that galley did not put there")
 	f.BoolVar(&o.keepUnreachable, "keep-if-unreachable", false, "when the registry cannot be reached, be content with what REF named before, if it is installed")
+	f.BoolVar(&o.noCache, "no-cache", false, "read every file that is there, also where it was not touched since")
 	o.safety.flags(f)
 	a.registryFlags(f)
 	a.concurrencyFlag(f)
@@ -76,16 +84,20 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 		return err
 	}
 	progress, stop := a.progress()
-	done, err := oci.Pull(ctx, p.Target, p.ref, o.dir, oci.InstallOptions{
+	options := oci.InstallOptions{
 		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
-		Allow: append(config.Allow, o.allow...), Strict: o.strict, Unsafe: o.allowUnsafe,
-	})
+		Allow: append(config.Allow, o.allow...), Strict: o.strict, Unsafe: o.allowUnsafe, NoCache: o.noCache,
+		Waiting: func() { a.note("waiting for another galley in %s", o.dir) },
+	}
+	done, err := oci.Pull(ctx, p.Target, p.ref, o.dir, options)
 	stop()
 	if err != nil {
 		err = p.explain("pull", err)
 		if o.keepUnreachable && errors.Is(err, oci.ErrUnreachable) {
-			return a.keepInstalled(ctx, p, o.dir, err)
+			done, err = a.keepInstalled(ctx, p, o.dir, options, err)
 		}
+	}
+	if err != nil {
 		return a.notFound(ctx, p, &failedAt{err, p.ref})
 	}
 	a.warnMoving(oci.TagRules{Versions: config.Versions}, p.ref, done.Digest, "ARG MODEL=")
@@ -123,16 +135,15 @@ func (a *app) tellPulled(ref oci.Reference, done oci.Installed, dir string) {
 	}
 }
 
-// keepInstalled answers with what the reference named when it was pulled last,
-// if that is here and whole.
-func (a *app) keepInstalled(ctx context.Context, p *place, dir string, err error) error {
-	r, kerr := oci.Keep(ctx, p.ref, dir)
-	if kerr != nil || r == nil {
-		return errors.Join(err, kerr)
+// keepInstalled is content with what the reference named when it was pulled
+// last, if that is here and whole; else the cause is the error.
+func (a *app) keepInstalled(ctx context.Context, p *place, dir string, o oci.InstallOptions, cause error) (oci.Installed, error) {
+	done, ok, err := oci.Keep(ctx, p.ref, dir, o)
+	if err != nil || !ok {
+		return oci.Installed{}, errors.Join(cause, err)
 	}
-	ref := p.ref.At(r.Digest).String()
-	a.warn("%s; keeping %s", err, ref)
-	return a.show(pulled{written{ref, r.Digest.String(), nil}, dir, []string{}, r.Paths(), []string{}}, ref+"\n")
+	a.warn("%s; keeping %s", cause, p.ref.At(done.Digest))
+	return done, nil
 }
 
 // notNil makes an empty list of none, as JSON's readers expect.

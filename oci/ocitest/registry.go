@@ -55,6 +55,7 @@ const (
 	Forbidden    Fault = "403"
 	NotFound     Fault = "404"
 	ServerError  Fault = "500"
+	Unavailable  Fault = "503"
 	HTML         Fault = "html"       // a web page, with 200
 	BasicAuth    Fault = "basic"      // wants the right login
 	BearerAuth   Fault = "bearer"     // wants a token, of its own server, for each repository
@@ -161,6 +162,8 @@ func (r *Registry) rule(f Fault) Rule {
 		return every(Answer(Up, http.StatusNotFound, "NAME_UNKNOWN"))
 	case ServerError:
 		return every(Answer(Up, http.StatusInternalServerError, "UNKNOWN"))
+	case Unavailable:
+		return every(Answer(Up, http.StatusServiceUnavailable, "UNKNOWN", "Retry-After", "0"))
 	case HTML:
 		return every(Serve(http.HandlerFunc(webPage)))
 	case RateLimit:
