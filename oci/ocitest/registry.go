@@ -270,10 +270,14 @@ func (r *Registry) free(req *http.Request) bool {
 // dropTags removes the tags of a manifest that is about to be deleted.
 func (r *Registry) dropTags(req *http.Request) {
 	repository, reference, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	var tags []string
 	for tag, err := range r.content.Tags(req.Context(), repository, "") {
 		if err != nil {
 			return // there is no such repository
 		}
+		tags = append(tags, tag)
+	}
+	for _, tag := range tags {
 		if d, err := r.content.ResolveTag(req.Context(), repository, tag); err == nil && d.Digest.String() == reference {
 			r.content.DeleteTag(req.Context(), repository, tag)
 		}
