@@ -18,6 +18,7 @@ import (
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry"
+	"oras.land/oras-go/v2/registry/remote"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 )
 
@@ -108,12 +109,27 @@ func isIndex(d v1.Descriptor) bool {
 }
 
 // directReferrers asks a registry, which has an API for it or tags by a scheme,
-// or a layout.
+// or a layout. Some registries say that they have the API and do not, and one
+// leads from it to a web page: the tags tell there, too.
 func directReferrers(ctx context.Context, src Target, d v1.Descriptor) ([]v1.Descriptor, error) {
 	lister, ok := src.(registry.ReferrerLister)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w: a source that does not tell referrers", d.Digest, errdef.ErrUnsupported)
 	}
+	found, err := listReferrers(ctx, lister, d)
+	answer, _ := errors.AsType[*answerError](err)
+	repo, ok := src.(*remote.Repository)
+	if ok && (errors.Is(err, errdef.ErrUnsupported) || answer != nil && answer.kind == ErrNotRegistry) {
+		tagged := &remote.Repository{
+			Client: repo.Client, Reference: repo.Reference, PlainHTTP: repo.PlainHTTP, ReferrerListMaxPages: repo.ReferrerListMaxPages,
+		}
+		tagged.SetReferrersCapability(false) // of a new one: cannot fail
+		return listReferrers(ctx, tagged, d)
+	}
+	return found, err
+}
+
+func listReferrers(ctx context.Context, lister registry.ReferrerLister, d v1.Descriptor) ([]v1.Descriptor, error) {
 	var found []v1.Descriptor
 	err := lister.Referrers(ctx, d, "", func(page []v1.Descriptor) error {
 		if found = append(found, page...); len(found) > maxReferrers {

@@ -273,12 +273,12 @@ func parseTag(stage string, kind byte, tag string) (number int, at time.Time, re
 	if len(parts) != 3 || len(parts[0]) < 6 || len(parts[0]) > maxNumber {
 		return 0, at, "", false
 	}
-	number, err := strconv.Atoi(parts[0])
-	if err != nil || number < 1 {
+	n, err := strconv.ParseUint(parts[0], 10, 63)
+	if err != nil || n < 1 {
 		return 0, at, "", false
 	}
 	at, err = time.Parse(tagTime, parts[1])
-	return number, at, parts[2], err == nil && parts[2] != ""
+	return int(n), at, parts[2], err == nil && parts[2] != ""
 }
 
 // isEvent reports whether the tag can name an event of the stage.

@@ -494,7 +494,7 @@ func (p *promotion) readCurrent(ctx context.Context, st *State, was digest.Diges
 	}
 	var s *oci.Subject
 	if err == nil {
-		s, err = oci.SubjectOf(ctx, p.Tags, d, doc)
+		s, err = oci.SubjectOf(ctx, p.Tags.Target, d, doc)
 	}
 	if as[*manifest.NotArtifactError](err) || errors.Is(err, oci.ErrNotFound) {
 		return nil, nil // nothing to compare with

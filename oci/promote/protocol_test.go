@@ -362,7 +362,7 @@ func (l *lab) kill(n int, seen bool) (reached func() bool) {
 // TestOneWinner lets four contend for one number, again and again.
 func TestOneWinner(t *testing.T) {
 	t.Parallel()
-	l := newLab(t, ocitest.TagsGo, ocitest.SmallPages)
+	l := newLab(t, ocitest.TagsGo)
 	const contenders, rounds = 4, 40
 	s := stage(t, l.place, "production")
 	var all []*promote.Candidate

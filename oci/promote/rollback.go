@@ -180,7 +180,7 @@ func (s *Stage) facts(ctx context.Context, d digest.Digest, o oci.FactsOptions) 
 		return nil, ""
 	}
 	o.Scan = false
-	found, err := oci.FindFacts(ctx, s.Tags, d.String(), o)
+	found, err := oci.FindFacts(ctx, s.Tags.Target, d.String(), o)
 	if err != nil {
 		return nil, ""
 	}
@@ -300,7 +300,7 @@ const maxDepth = 4
 
 // below asks for everything below a manifest.
 func (s *Stage) below(ctx context.Context, d v1.Descriptor, depth int, gone func(error) error) error {
-	all, err := content.Successors(ctx, s.Tags, d)
+	all, err := content.Successors(ctx, s.Tags.Target, d)
 	if errors.Is(err, oci.ErrNotFound) {
 		return gone(err)
 	}

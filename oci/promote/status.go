@@ -50,7 +50,7 @@ func StatusOf(ctx context.Context, repository string, tags, record *oci.Keeper, 
 				list[i].Version = st.Last.Version
 			}
 			if st.At.Digest != "" {
-				list[i].Subject, err = oci.SubjectOf(ctx, tags, st.At, st.Doc)
+				list[i].Subject, err = oci.SubjectOf(ctx, tags.Target, st.At, st.Doc)
 				if as[*manifest.NotArtifactError](err) {
 					err = nil
 				}
