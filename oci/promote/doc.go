@@ -10,12 +10,15 @@
 // # Concurrency
 //
 // No registry compares and swaps. Whoever wants to change a stage announces
-// the next number under a tag of its own, lists the tags, and goes on only if
-// nobody else has announced it or taken it; it records the event, lists once
+// the next number under a tag of its own and lists the tags, twice, for lists
+// are not read at once; it goes on only if it finds itself there, and nobody
+// else has announced the number or taken it. It records the event, lists once
 // more, moves the tag and reads it back. Of those who act through galley at
 // most one succeeds at a time, as long as the registry lists what it has just
-// written and answers within a minute. A writer that is killed leaves the stage as it was
-// or its event recorded: then the event is the truth, and the next change
-// moves the tag first. Whoever moves the tag past galley is not stopped, and
-// shows. Only a lock in Git or in CI is more than that.
+// written, which is checked, and a change takes no more than a minute, or it
+// ends without. A writer that is killed leaves the stage as it was or its event
+// recorded: then the event is the truth, and the next change moves the tag
+// first. Whoever moves the tag past galley is not stopped, and shows, but for
+// one case: moved back to where it was before the last event, it looks like a
+// change that was interrupted. Only a lock in Git or in CI is more than that.
 package promote
