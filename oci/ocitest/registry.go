@@ -20,6 +20,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -203,8 +204,14 @@ func (r *Registry) rule(f Fault) Rule {
 		})
 	case TagsGo:
 		return Rule{Method: http.MethodDelete, Kind: Manifests, Mishap: func(p *Passage, w http.ResponseWriter, req *http.Request) {
-			r.dropTags(req)
-			p.Pass(w, req)
+			tags := r.tagsOf(req)
+			seen := &statusWriter{ResponseWriter: w}
+			if p.Pass(seen, req); seen.status == http.StatusAccepted {
+				repository, _ := manifestOf(req)
+				for _, tag := range tags {
+					r.content.DeleteTag(req.Context(), repository, tag)
+				}
+			}
 		}}
 	case SubjectOnly:
 		return every(r.quirky(ociserver.Options{DisableReferrersAPI: true}))
@@ -259,7 +266,7 @@ func fewTags(p *Passage, w http.ResponseWriter, req *http.Request) {
 // free reports whether a manifest may be put: by digest, under a tag that may move,
 // or under one that is not there.
 func (r *Registry) free(req *http.Request) bool {
-	repository, reference, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	repository, reference := manifestOf(req)
 	if fixed, err := (oci.TagRules{}).Fixed(reference); err != nil || !fixed {
 		return true
 	}
@@ -267,21 +274,37 @@ func (r *Registry) free(req *http.Request) bool {
 	return err != nil
 }
 
-// dropTags removes the tags of a manifest that is about to be deleted.
-func (r *Registry) dropTags(req *http.Request) {
-	repository, reference, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
-	var tags []string
+// manifestOf is what the request's path names.
+func manifestOf(req *http.Request) (repository, reference string) {
+	repository, reference, _ = strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/manifests/")
+	return repository, reference
+}
+
+// tagsOf are the tags of the manifest that the request is about.
+func (r *Registry) tagsOf(req *http.Request) []string {
+	repository, reference := manifestOf(req)
+	var all []string
 	for tag, err := range r.content.Tags(req.Context(), repository, "") {
 		if err != nil {
-			return // there is no such repository
+			return nil // there is no such repository
 		}
-		tags = append(tags, tag)
+		all = append(all, tag)
 	}
-	for _, tag := range tags {
-		if d, err := r.content.ResolveTag(req.Context(), repository, tag); err == nil && d.Digest.String() == reference {
-			r.content.DeleteTag(req.Context(), repository, tag)
-		}
-	}
+	return slices.DeleteFunc(all, func(tag string) bool {
+		d, err := r.content.ResolveTag(req.Context(), repository, tag)
+		return err != nil || d.Digest.String() != reference
+	})
+}
+
+// statusWriter keeps the status of an answer.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	w.status = status
+	w.ResponseWriter.WriteHeader(status)
 }
 
 // quirky has the same content served in another way.

@@ -18,7 +18,6 @@
 // written, which is checked, and a change takes no more than a minute, or it
 // ends without. A writer that is killed leaves the stage as it was or its event
 // recorded: then the event is the truth, and the next change moves the tag
-// first. Whoever moves the tag past galley is not stopped, and shows, but for
-// one case: moved back to where it was before the last event, it looks like a
-// change that was interrupted. Only a lock in Git or in CI is more than that.
+// first. Whoever moves the tag past galley is not stopped, and shows. Only a
+// lock in Git or in CI is more than that.
 package promote
