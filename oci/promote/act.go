@@ -133,6 +133,14 @@ func (s *Stage) inTheWay(ctx context.Context, st *State, ours string, dead map[s
 	}
 	_, doc, err := s.Record.Get(ctx, other.Tag)
 	if errors.Is(err, oci.ErrNotFound) {
+		// Others list a tag just before it names anything: nobody alive may be
+		// taken for dead.
+		if err := s.pause(ctx, 1, *other); err != nil {
+			return nil, false, err
+		}
+		_, doc, err = s.Record.Get(ctx, other.Tag)
+	}
+	if errors.Is(err, oci.ErrNotFound) {
 		dead[other.Tag] = true
 		return nil, true, nil
 	}

@@ -185,9 +185,17 @@ func (s *Stage) look(ctx context.Context, tags []string) (*State, error) {
 }
 
 // readEvent reads one event. fault says why it is none, or that nothing is there:
-// some registries keep the tag of a manifest that was deleted.
+// some registries keep the tag of a manifest that was deleted. Some list a tag just
+// before it names anything; a fresh one gets a little time.
 func (s *Stage) readEvent(ctx context.Context, tag string) (e *Event, fault, err error) {
 	d, doc, err := s.Record.Get(ctx, tag)
+	_, at, _, _ := parseTag(s.Name, eventKind, tag)
+	for n := 0; n < maxTries && errors.Is(err, oci.ErrNotFound) && s.Record.Now().Sub(at) < s.stale(); n++ {
+		if err := s.pause(ctx, n, Intent{Tag: tag}); err != nil {
+			return nil, nil, err
+		}
+		d, doc, err = s.Record.Get(ctx, tag)
+	}
 	if errors.Is(err, oci.ErrNotFound) {
 		return nil, fmt.Errorf("%w: tag %s names nothing any more", errNotEvent, tag), nil
 	}
