@@ -4,7 +4,7 @@
 # It installs what is missing, trains real models, starts registries and a Docker
 # Engine of its own, and runs the tests. What it builds stays in .cache/e2e, or
 # in $GALLEY_E2E_CACHE. A PATTERN for go test -run, as in TestE2E/kill,
-# TestE2EServe or TestE2EJoblib, runs a part of it.
+# TestE2EServe, TestE2EPromote or TestE2EJoblib, runs a part of it.
 set -eu
 
 cd "$(dirname "$0")/../.."
@@ -258,6 +258,12 @@ run_tests() {
 		go test -count=1 -timeout 5m -run '^TestTargets$' -v ./oci
 	grep -q -F -e "--- PASS: TestTargets/$GALLEY_TEST_REGISTRY/" "$work/suite.log" ||
 		die "the suite did not run over $GALLEY_TEST_REGISTRY"
+	run "$work/promote.log" timeout --foreground 360 \
+		go test -count=1 -timeout 5m -run '^(TestStory|TestRace)$' -v ./oci/promote
+	for test in TestStory TestRace; do
+		grep -q -F -e "--- PASS: $test/$GALLEY_TEST_REGISTRY " "$work/promote.log" ||
+			die "$test did not run over $GALLEY_TEST_REGISTRY"
+	done
 }
 
 # read_models compares what the reader finds in the generated files with what
