@@ -35,7 +35,7 @@ func (s *Stage) Hold(ctx context.Context, hold bool, claim Claim) (*Event, error
 			// The stage is held where it is, and not where a promotion that was
 			// interrupted would have it.
 			e.To, e.Model, e.Version, e.Image, about = st.At.Digest, st.At.Digest, st.Last.Was, "", st.At
-			if c, err := oci.SubjectOf(ctx, s.Tags, st.At, st.Doc); err == nil {
+			if c, err := oci.SubjectOf(ctx, s.Tags.Target, st.At, st.Doc); err == nil {
 				e.Model, e.Revision, e.Scan = c.Model, c.Facts.Info.Revision, verdictOf(c.Facts)
 			}
 		}
