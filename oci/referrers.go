@@ -118,7 +118,7 @@ func directReferrers(ctx context.Context, src Target, d v1.Descriptor) ([]v1.Des
 	}
 	found, err := listReferrers(ctx, lister, d)
 	answer, _ := errors.AsType[*answerError](err)
-	repo, ok := src.(*remote.Repository)
+	repo, ok := src.(*repository)
 	if ok && (errors.Is(err, errdef.ErrUnsupported) || answer != nil && answer.kind == ErrNotRegistry) {
 		tagged := &remote.Repository{
 			Client: repo.Client, Reference: repo.Reference, PlainHTTP: repo.PlainHTTP, ReferrerListMaxPages: repo.ReferrerListMaxPages,
