@@ -199,7 +199,7 @@ func stageHints(err error) []string {
 		return []string{
 			"galley history " + ref,
 			"--expect-current " + cmp.Or(e.Have.String(), "none") + " promotes over it, if that is known",
-			"galley rollback " + ref + " goes back to what the history says",
+			"galley rollback " + ref + " goes back from there, by the history",
 		}
 	}
 	if e, ok := errors.AsType[*promote.ConflictError](err); ok {

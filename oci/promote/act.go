@@ -421,7 +421,7 @@ func (a *attempt) record(ctx context.Context) error {
 		return err
 	}
 	e := a.event
-	e.Stage, e.Number = a.Name, a.number
+	e.Stage, e.Number, e.Repository = a.Name, a.number, a.side()
 	now := a.Record.Now()
 	if l := a.st.Last; l != nil && now.Before(recorded(l)) && recorded(l).Sub(now) < a.stale() {
 		now = recorded(l) // the servers of one registry do not agree to the second

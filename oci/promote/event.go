@@ -48,6 +48,9 @@ type Event struct {
 	Number int       `json:"number"` // from 1, without gaps
 	Action Action    `json:"action"`
 	Time   time.Time `json:"time"` // by the registry's clock, to the second
+	// Repository is that of the stage, without its registry, if the event is in
+	// another one.
+	Repository string `json:"repository,omitempty"`
 	// Recorded is when an imported event was written; Time is when it happened
 	// elsewhere.
 	Recorded time.Time `json:"recorded,omitzero"`
@@ -195,7 +198,7 @@ func (e *Event) fields() map[string]field {
 		}
 	}
 	return map[string]field{
-		"stage": str(&e.Stage), "action": str((*string)(&e.Action)),
+		"repository": str(&e.Repository), "stage": str(&e.Stage), "action": str((*string)(&e.Action)),
 		"number": number(&e.Number), "checked": number(&e.Checked),
 		"time": at(&e.Time), "recorded": at(&e.Recorded),
 		"from": dgst(&e.From), "to": dgst(&e.To), "model": dgst(&e.Model), "image": str(&e.Image),

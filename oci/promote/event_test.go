@@ -27,7 +27,7 @@ func sample() (*Event, v1.Descriptor) {
 		Digest: digest.FromString("the model"), Size: 2345,
 	}
 	return &Event{
-		Stage: "production", Number: 42, Action: Promoted,
+		Repository: "ml/fraud", Stage: "production", Number: 42, Action: Promoted,
 		Time: time.Date(2026, 3, 31, 12, 0, 21, 0, time.UTC), Recorded: time.Date(2026, 4, 1, 8, 30, 0, 0, time.UTC),
 		From: digest.FromString("what was there"), To: about.Digest, Model: about.Digest,
 		Image: "ghcr.io/acme/fraud-api@" + digest.FromString("image").String(), Version: "v42", Was: "v41", Revision: "0123abc",

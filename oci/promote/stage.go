@@ -203,7 +203,21 @@ func (s *Stage) readEvent(ctx context.Context, tag string) (e *Event, fault, err
 		return nil, nil, err
 	}
 	e, fault = parseEvent(s.Name, tag, d, doc)
+	if fault == nil && e.Repository != s.side() {
+		return nil, fmt.Errorf("%w of this repository, but of %.100q: a side repository keeps the events of one", errNotEvent, e.Repository), nil
+	}
 	return e, fault, nil
+}
+
+// side is what events in a repository beside the stage's say that they are about;
+// empty if there is none beside it. The registry is left out, for it may be known
+// by several names.
+func (s *Stage) side() string {
+	if s.Tags == s.Record {
+		return ""
+	}
+	_, path, _ := strings.Cut(s.Repository, "/")
+	return path
 }
 
 // newest yields the events that count, newest first, as they are read; faults are
