@@ -54,7 +54,8 @@ func TestPullThroughMishaps(t *testing.T) {
 		"cut for ever":      {[]ocitest.Rule{blobs(0, ocitest.Cut(ocitest.Down, 100*kib))}, cut, 40},
 		"corrupt once":      {[]ocitest.Rule{blobs(1, ocitest.Corrupt(ocitest.Down, 900*kib))}, nil, 7},
 		"corrupt for ever":  {[]ocitest.Rule{blobs(0, ocitest.Corrupt(ocitest.Down, 900*kib))}, corrupt, 7},
-		"corrupt manifest":  {[]ocitest.Rule{manifests(0, ocitest.Corrupt(ocitest.Down, ocitest.Half))}, anything, 1},
+		"corrupt manifest":  {[]ocitest.Rule{manifests(0, ocitest.Corrupt(ocitest.Down, ocitest.Half))}, anything, 3},
+		"manifest cut once": {[]ocitest.Rule{manifests(1, ocitest.Cut(ocitest.Down, ocitest.Half))}, nil, 5},
 		"ended early":       {[]ocitest.Rule{blobs(0, ocitest.End(ocitest.Down, 900*kib))}, corrupt, 4},
 		"a length too long": {[]ocitest.Rule{blobs(0, ocitest.Length(10))}, corrupt, 4},
 		"a length too short": {

@@ -59,7 +59,30 @@ func (s *session) Do(req *http.Request) (*http.Response, error) {
 		req.Body = io.NopCloser(bytes.NewReader(body))
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(body)), nil }
 	}
-	return s.auth.Do(req)
+	resp, err := s.auth.Do(req)
+	for n := 1; n < maxManifestTries && err == nil && altered(req, resp); n++ {
+		// A tag takes whatever comes: it names what was altered on its way.
+		resp.Body.Close()
+		if req.Body, err = req.GetBody(); err == nil {
+			resp, err = s.auth.Do(req)
+		}
+	}
+	return resp, err
+}
+
+// altered reports whether a registry took another manifest than was sent.
+func altered(req *http.Request, resp *http.Response) bool {
+	took := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
+	if req.Method != http.MethodPut || req.GetBody == nil || resp.StatusCode != http.StatusCreated || !strings.Contains(req.URL.Path, "/manifests/") || took.Validate() != nil {
+		return false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	sent, err := took.Algorithm().FromReader(body)
+	return err == nil && sent != took
 }
 
 // newHTTPTransport returns the connections to all registries.

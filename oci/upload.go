@@ -158,6 +158,7 @@ type upload struct {
 	offset  int64 // how much of the blob the session has
 	started bool  // Started was told
 	lost    int   // how many sessions were given up
+	failed  int   // how often a PUT of all of it was answered that it may pass another time
 	inParts bool  // it is sent by PATCH, so that it can go on
 	noParts bool  // that did not work
 	kept    bool  // the session is in the memory
@@ -521,6 +522,9 @@ func (u *upload) canGoOn(ctx context.Context, err error) goOn {
 	}
 	switch status := e.StatusCode; {
 	case mayPass(status) && !u.inParts:
+		if u.failed++; u.failed > 1 && status >= http.StatusInternalServerError {
+			return inNewSession // this one may have taken the bytes before it failed
+		}
 		return asBefore
 	case mayPass(status):
 		return inThisSession
