@@ -288,7 +288,7 @@ func mayPass(status int) bool {
 	switch status {
 	case http.StatusRequestTimeout, http.StatusTooManyRequests:
 		return true
-	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported, http.StatusInsufficientStorage:
 		return false
 	}
 	return status >= 500
@@ -308,7 +308,7 @@ func wasCut(err error) bool {
 		return true
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op.Op == "read" || op.Op == "write"
+		return slices.Contains([]string{"read", "write", "readfrom", "writeto"}, op.Op)
 	}
 	if stream, ok := errors.AsType[streamError](err); ok {
 		return slices.Contains(lostStream, stream.Code)

@@ -477,6 +477,9 @@ func sameModels(t *testing.T, got []joblib.Model, want []modelFacts) {
 			if p, ok := params[name]; foreign && (!ok || p == nil) {
 				continue
 			}
+			if n, ok := params[name].(int64); ok {
+				params[name] = float64(n) // as JSON has it
+			}
 			same("parameter "+name, params[name], value)
 		}
 		if len(w.Parts) > 0 {
