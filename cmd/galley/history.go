@@ -257,7 +257,7 @@ func gatesText(gates []gate.Result) string {
 	var named []string
 	for _, g := range gates {
 		if count[g.Verdict]++; g.Verdict != gate.Pass {
-			named = append(named, cell(g.Gate)+" "+g.Verdict.String())
+			named = append(named, cell(g.Gate)+" "+string(g.Verdict))
 		}
 	}
 	text := plural(count[gate.Pass], "gate") + " passed"
@@ -292,7 +292,7 @@ func (a *app) historyCSV(rows []promote.Row) error {
 			if g.Verdict == gate.Pass {
 				passed++
 			} else {
-				others = append(others, g.Gate+": "+g.Verdict.String())
+				others = append(others, g.Gate+": "+string(g.Verdict))
 			}
 		}
 		number := ""

@@ -403,7 +403,7 @@ func (a *app) tellGates(out *promote.Outcome, none bool) {
 	}
 	rows := [][]string{{"gate", "candidate", "current", "bound", "verdict"}}
 	for _, g := range out.Gates {
-		verdict := g.Verdict.String()
+		verdict := string(g.Verdict)
 		if g.Why != "" {
 			verdict += ": " + g.Why
 		}

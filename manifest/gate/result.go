@@ -1,9 +1,6 @@
 package gate
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // Result is what became of a gate: a row of the table that is shown, and of the
 // record that is kept. The texts are short, of one line and printable.
@@ -20,38 +17,16 @@ type Result struct {
 	First bool `json:"-"`
 }
 
-// Verdict is whether a gate lets the candidate pass.
-type Verdict int
+// Verdict is whether a gate lets the candidate pass, as records and JSON spell it.
+type Verdict string
 
-// The verdicts. The zero value is none, and fails.
+// The verdicts. Anything else fails.
 const (
-	Pass   Verdict = iota + 1
-	Warn           // it does not hold, and need not
-	Fail           // it does not hold
-	Waived         // it does not hold, and somebody went on nevertheless; never by Check
+	Pass   Verdict = "pass"
+	Warn   Verdict = "warn"   // it does not hold, and need not
+	Fail   Verdict = "fail"   // it does not hold
+	Waived Verdict = "waived" // it does not hold, and somebody went on nevertheless; never by Check
 )
-
-var verdictNames = []string{"", "pass", "warn", "fail", "waived"}
-
-func (v Verdict) String() string {
-	if v <= 0 || int(v) >= len(verdictNames) {
-		return "unknown"
-	}
-	return verdictNames[v]
-}
-
-// MarshalText spells the verdict as in records and JSON.
-func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
-
-// UnmarshalText reads what MarshalText wrote.
-func (v *Verdict) UnmarshalText(text []byte) error {
-	i := slices.Index(verdictNames[1:], string(text))
-	if i < 0 {
-		return fmt.Errorf("unknown verdict %.40q", text)
-	}
-	*v = Verdict(i + 1)
-	return nil
-}
 
 // Failed reports whether any gate keeps the candidate from the stage.
 func Failed(results []Result) bool {

@@ -238,38 +238,49 @@ func (s *Stage) Promote(ctx context.Context, c *Candidate, o Options) (*Outcome,
 	if o.Image == "" && c.IsImage {
 		o.Image = s.Repository + "@" + c.Root.Digest.String()
 	}
-	p := &promotion{Stage: s, c: c, o: o}
-	if o.DryRun {
-		st, err := s.Read(ctx)
+	p := &promotion{change: change{Stage: s}, c: c, o: o}
+	return p.make(ctx, o.DryRun, p.decide)
+}
+
+// change is one call of Promote or Rollback.
+type change struct {
+	*Stage
+	out         Outcome
+	interrupted *Event // is what there is to do: to move the tag to it
+}
+
+// make carries out what decide says, which fills in the outcome; in a dry run it
+// only asks.
+func (c *change) make(ctx context.Context, dryRun bool, decide func(context.Context, *State) (decision, error)) (*Outcome, error) {
+	if dryRun {
+		st, err := c.Read(ctx)
 		if err != nil {
 			return nil, err
 		}
-		_, err = p.decide(ctx, st)
-		return &p.out, err
+		_, err = decide(ctx, st)
+		return &c.out, err
 	}
 	var err error
-	if p.out.Event, err = s.act(ctx, p.decide); err == nil {
-		p.out.Interrupted = p.out.Event == nil && p.interrupted != nil
-		p.out.Event = cmp.Or(p.out.Event, p.interrupted)
+	if c.out.Event, err = c.act(ctx, decide); err == nil {
+		c.out.Interrupted = c.out.Event == nil && c.interrupted != nil
+		c.out.Event = cmp.Or(c.out.Event, c.interrupted)
 	}
-	return &p.out, err
+	return &c.out, err
 }
 
 // promotion is one call of Promote.
 type promotion struct {
-	*Stage
+	change
 	c     *Candidate
 	o     Options
-	out   Outcome
 	asked digest.Digest // what the gates were asked about last
 	known string        // the version that the stage before knows the candidate by
 	gates []gate.Result
 	err   error // of the gates
 
-	current     *manifest.Facts // of what the gates compared with
-	interrupted *Event          // is what there is to do: to move the tag to it
-	brought     bool
-	pinned      string
+	current *manifest.Facts // of what the gates compared with
+	brought bool
+	pinned  string
 }
 
 // decide checks the candidate against the state.
@@ -406,7 +417,7 @@ func (p *promotion) forced(st *State, gates []gate.Result) bool {
 	}
 	o := p.o
 	o.Force = false
-	calm := &promotion{Stage: p.Stage, c: p.c, o: o}
+	calm := &promotion{change: change{Stage: p.Stage}, c: p.c, o: o}
 	return calm.checkState(st) != nil || calm.checkFree(st) != nil || gate.Failed(gates) || hasWaived(gates)
 }
 

@@ -94,29 +94,14 @@ func (e *GoneError) Unwrap() error { return e.Err }
 // rolled back from, and sets a hold. A second rollback goes further back. What
 // it goes to is looked at first, every layer of it; gates are not asked.
 func (s *Stage) Rollback(ctx context.Context, o RollbackOptions) (*Outcome, error) {
-	r := &rollback{Stage: s, o: o}
-	if o.DryRun {
-		st, err := s.Read(ctx)
-		if err != nil {
-			return nil, err
-		}
-		_, err = r.decide(ctx, st)
-		return &r.out, err
-	}
-	var err error
-	if r.out.Event, err = s.act(ctx, r.decide); err == nil {
-		r.out.Interrupted = r.out.Event == nil && r.interrupted != nil
-		r.out.Event = cmp.Or(r.out.Event, r.interrupted)
-	}
-	return &r.out, err
+	r := &rollback{change: change{Stage: s}, o: o}
+	return r.make(ctx, o.DryRun, r.decide)
 }
 
 // rollback is one call of Rollback.
 type rollback struct {
-	*Stage
-	o           RollbackOptions
-	out         Outcome
-	interrupted *Event // is what there is to do: to move the tag to it
+	change
+	o RollbackOptions
 }
 
 // decide finds where to go.
