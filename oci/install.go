@@ -154,6 +154,38 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 	return i.done, nil
 }
 
+// keepManifest keeps the manifest beside the record. Without it the next pull asks
+// the registry.
+func (w *Workdir) keepManifest(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact) {
+	if kept := readManifest(w.root, a.Root.Digest); kept != nil {
+		return
+	}
+	doc, err := manifest.ReadBlob(ctx, src, a.Root, "manifest", maxManifest)
+	if err == nil {
+		err = w.replace(manifestFile, doc)
+	}
+	if err != nil {
+		_ = w.root.Remove(manifestFile)
+	}
+}
+
+// readManifest returns the artifact of that digest if its manifest was kept.
+func readManifest(root *os.Root, want digest.Digest) *manifest.Artifact {
+	info, err := root.Lstat(manifestFile)
+	if err != nil || !info.Mode().IsRegular() || info.Size() > maxManifest || want.Validate() != nil {
+		return nil
+	}
+	doc, err := root.ReadFile(manifestFile)
+	if err != nil || want.Algorithm().FromBytes(doc) != want {
+		return nil
+	}
+	a, err := manifest.Parse(v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Digest: want, Size: int64(len(doc))}, doc)
+	if err != nil {
+		return nil
+	}
+	return a
+}
+
 func newInstaller(w *Workdir, src manifest.Fetcher, a *manifest.Artifact, o InstallOptions) *installer {
 	i := &installer{w: w, a: a, o: o, staged: make(map[string]stagedFile)}
 	i.src, i.seen = newDownloader(src, w.root, o), loadSightings(w.root, o)

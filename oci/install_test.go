@@ -69,7 +69,7 @@ func wantTree(t testing.TB, dir string, want map[string]string) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{".gitignore", "lock", "installed.json"}, e.Name()) {
+		if !slices.Contains([]string{".gitignore", "lock", "installed.json", "manifest.json"}, e.Name()) {
 			t.Errorf(".galley/%s was left behind", e.Name())
 		}
 	}

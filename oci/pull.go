@@ -33,25 +33,23 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 		changed = w.Left
 		w.Close()
 	}
-	kept := func(want digest.Digest) (Installed, bool, error) {
+	kept := func(want digest.Digest, a *manifest.Artifact) (Installed, bool, error) {
 		if len(o.Only) > 0 || want == "" {
 			return Installed{}, false, nil
 		}
-		done, ok, err := keep(ctx, ref, want, dir, o)
+		done, ok, err := keep(ctx, ref, want, a, dir, o)
 		done.Changed = changed
 		return done, ok, err
 	}
-	if done, ok, err := kept(ref.Digest); ok || err != nil {
+	if done, ok, err := kept(ref.Digest, nil); ok || err != nil {
 		return done, err
 	}
 	m, err := Read(ctx, t, ref.TagOrDigest())
 	if err != nil {
 		return Installed{}, err
 	}
-	if ref.Digest == "" {
-		if done, ok, err := kept(m.Root.Digest); ok || err != nil {
-			return done, err
-		}
+	if done, ok, err := kept(m.Root.Digest, m.Artifact); ok || err != nil {
+		return done, err
 	}
 	w, err := openWorkdir(ctx, dir, o.Waiting)
 	if err != nil {
@@ -59,6 +57,9 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	}
 	defer w.Close()
 	done, err := w.Install(ctx, m, m.Artifact, ref, o)
+	if err == nil && len(o.Only) == 0 {
+		w.keepManifest(ctx, m, m.Artifact)
+	}
 	done.Changed = append(changed, done.Changed...)
 	return done, err
 }
@@ -69,11 +70,12 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 // writes nothing but what spares the next one from reading the files again, so
 // that it works where nothing can be written.
 func Keep(ctx context.Context, ref Reference, dir string, o InstallOptions) (Installed, bool, error) {
-	return keep(ctx, ref, ref.Digest, dir, o)
+	return keep(ctx, ref, ref.Digest, nil, dir, o)
 }
 
-// keep is Keep where it is known which artifact is wanted, if that is not empty.
-func keep(ctx context.Context, ref Reference, want digest.Digest, dir string, o InstallOptions) (Installed, bool, error) {
+// keep is Keep where it is known which artifact is wanted, if that is not empty. a
+// is that artifact; nil: what the directory has of its manifest.
+func keep(ctx context.Context, ref Reference, want digest.Digest, a *manifest.Artifact, dir string, o InstallOptions) (Installed, bool, error) {
 	root, err := os.OpenRoot(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Installed{}, false, nil
@@ -85,6 +87,12 @@ func keep(ctx context.Context, ref Reference, want digest.Digest, dir string, o 
 	r, err := readRecord(root)
 	if err != nil || !r.answers(ref) || want != "" && r.Digest != want {
 		return Installed{}, false, err
+	}
+	if a == nil {
+		a = readManifest(root, r.Digest)
+	}
+	if !r.agrees(a) {
+		return Installed{}, false, nil
 	}
 	seen := loadSightings(root, o)
 	if whole, err := r.intact(ctx, seen); err != nil || !whole {
@@ -108,6 +116,27 @@ func (r *Record) answers(ref Reference) bool {
 		return r.Digest == ref.Digest
 	}
 	return r.Tag == ref.TagOrDigest()
+}
+
+// agrees reports whether the record has what the artifact has, as far as that
+// tells: the record lies where anybody may have written it.
+func (r *Record) agrees(a *manifest.Artifact) bool {
+	if a == nil {
+		return false
+	}
+	have := make(map[string]InstalledFile, len(r.Files))
+	for _, f := range r.Files {
+		have[f.Path] = f
+	}
+	listed := 0
+	for f := range a.Files() {
+		listed++
+		if at, ok := have[f.Path]; !ok || f.Digest != "" && at.Digest != f.Digest || f.Size >= 0 && at.Size != f.Size {
+			return false
+		}
+	}
+	whole := !slices.ContainsFunc(a.Layers, func(l manifest.Layer) bool { return l.Files == nil })
+	return !whole || listed == len(r.Files)
 }
 
 func (r *Record) equal(o *Record) bool {

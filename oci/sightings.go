@@ -59,10 +59,9 @@ type sightings struct {
 // believed. Scans are to let pass what allow lists.
 func loadSightings(root *os.Root, o InstallOptions) *sightings {
 	s := &sightings{root: root, allow: o.Allow, now: o.tuning().now, reports: make(map[string]*joblib.Report)}
-	if info, err := root.Lstat(sightingsFile); err == nil && info.Mode().IsRegular() {
-		if _, err := readState(root, sightingsFile, &s.loaded); err != nil {
-			s.loaded = nil
-		}
+	// Whoever else may write it could call anything harmless.
+	if _, err := readState(root, sightingsFile, &s.loaded, private); err != nil {
+		s.loaded = nil
 	}
 	s.files = make(map[string]sighting)
 	if !o.NoCache {
@@ -201,7 +200,7 @@ func (s *sightings) save(names []string) {
 		return
 	}
 	tmp := sightingsFile + "-" + strings.ToLower(rand.Text()[:12]) + tmpSuffix
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return
 	}

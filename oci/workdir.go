@@ -28,12 +28,15 @@ import (
 // Names in a working directory. Everything galley keeps there lies below
 // .galley, which no artifact may write to.
 const (
-	stateDir    = ".galley"
-	ignoreFile  = stateDir + "/.gitignore"
-	lockFile    = stateDir + "/lock"
-	recordFile  = stateDir + "/installed.json"
-	journalFile = stateDir + "/journal.json"
-	stagePrefix = "stage-"
+	stateDir   = ".galley"
+	ignoreFile = stateDir + "/.gitignore"
+	lockFile   = stateDir + "/lock"
+	recordFile = stateDir + "/installed.json"
+	// manifestFile is the manifest of what is installed, which its digest
+	// verifies; the record alone could say anything.
+	manifestFile = stateDir + "/manifest.json"
+	journalFile  = stateDir + "/journal.json"
+	stagePrefix  = "stage-"
 	// partialPrefix begins the names of unfinished downloads; see [partial].
 	partialPrefix = "partial-"
 	tmpSuffix     = ".tmp"
@@ -318,7 +321,17 @@ func (j *journal) check() error {
 	return j.Record.check()
 }
 
-func readState(root *os.Root, name string, v any) (bool, error) {
+func readState(root *os.Root, name string, v any, believe ...func(fs.FileInfo) bool) (bool, error) {
+	fail := func(err error) (bool, error) { return false, &StateError{name, err} }
+	info, err := root.Lstat(name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !info.Mode().IsRegular(): // opening a pipe would wait for its writer
+		return fail(errors.New("not a regular file"))
+	}
 	f, err := root.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -327,11 +340,28 @@ func readState(root *os.Root, name string, v any) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+	if info, err = f.Stat(); err != nil {
+		return false, err
+	}
+	for _, ok := range believe {
+		if !ok(info) {
+			return fail(errors.New("others may write it"))
+		}
+	}
 	if err := json.NewDecoder(io.LimitReader(f, maxState)).Decode(v); err != nil {
-		return false, fmt.Errorf("read %s: %w", name, err)
+		return fail(err)
 	}
 	return true, nil
 }
+
+// StateError says that one of galley's own files in a directory cannot be read. It
+// does not unwrap: the end of a file is not that of a connection.
+type StateError struct {
+	File string // below the directory
+	Err  error
+}
+
+func (e *StateError) Error() string { return fmt.Sprintf("read %s: %v", e.File, e.Err) }
 
 // writeState replaces one of galley's own files so that a reader sees the old
 // or the new one, whatever happens.
@@ -340,12 +370,17 @@ func (w *Workdir) writeState(name string, v any) error {
 	if err != nil {
 		return err
 	}
+	return w.replace(name, append(text, '\n'))
+}
+
+// replace is writeState of bytes.
+func (w *Workdir) replace(name string, data []byte) error {
 	tmp := name + tmpSuffix
 	f, err := w.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(append(text, '\n'))
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

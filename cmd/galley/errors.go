@@ -220,6 +220,9 @@ var hintTable = []func(error) []string{
 		}
 		return []string{"galley verify " + shellWord(e.Subject) + "   # completes it"}
 	}),
+	hint(func(e *oci.StateError) []string {
+		return []string{"remove " + e.File + " in the directory, and pull again with --force"}
+	}),
 	hint(func(e *oci.CredentialsError) []string { return []string{"mend or remove the entry in " + e.File} }),
 	hint(registryHint),
 }

@@ -93,8 +93,9 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	stop()
 	if err != nil {
 		err = p.explain("pull", err)
-		if o.keepUnreachable && errors.Is(err, oci.ErrUnreachable) {
-			done, err = a.keepInstalled(ctx, p, o.dir, options, err)
+		if o.keepUnreachable && (errors.Is(err, oci.ErrUnreachable) || a.timedOut()) {
+			// The time was the registry's, not that of what is here.
+			done, err = a.keepInstalled(context.WithoutCancel(ctx), p, o.dir, options, err)
 		}
 	}
 	if err != nil {

@@ -83,7 +83,7 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = &interruptedError{cause}
-	} else if a.limited != nil && context.Cause(a.limited) == errTimeout && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTimeout)) {
+	} else if a.timedOut() && (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errTimeout)) {
 		err = &timeoutError{a.flags.timeout, err}
 	}
 	if !as[*differsError](err) { // which has been said
@@ -91,6 +91,9 @@ func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer
 	}
 	return exitCode(err)
 }
+
+// timedOut reports whether --timeout struck.
+func (a *app) timedOut() bool { return a.limited != nil && context.Cause(a.limited) == errTimeout }
 
 func (a *app) rootCmd() *cobra.Command {
 	root := &cobra.Command{

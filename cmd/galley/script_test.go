@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"flag"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"galley/oci/ocitest"
@@ -55,6 +57,7 @@ func TestScript(t *testing.T) {
 			"baseimage": baseImageCmd,
 			"moves":     movesCmd,
 			"keep":      keepCmd,
+			"forge":     forgeCmd,
 			"webproxy":  webProxyCmd,
 			"proxied":   proxiedCmd,
 		},
@@ -108,6 +111,23 @@ func registryCmd(ts *testscript.TestScript, _ bool, args []string) {
 	if len(args) > 0 {
 		all.last.Misbehave(ocitest.Fault(args[0]))
 	}
+}
+
+// forgeCmd alters an installed file, and the record of it: forge DIR PATH.
+func forgeCmd(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) != 2 {
+		ts.Fatalf("usage: forge DIR PATH")
+	}
+	name, record := filepath.Join(args[0], args[1]), filepath.Join(args[0], ".galley/installed.json")
+	was, err := os.ReadFile(name)
+	ts.Check(err)
+	now := append(bytes.TrimSpace(was), " \n"...)
+	ts.Check(os.WriteFile(name, now, 0o666))
+	text, err := os.ReadFile(record)
+	ts.Check(err)
+	text = bytes.ReplaceAll(text, []byte(digest.FromBytes(was)), []byte(digest.FromBytes(now)))
+	text = bytes.ReplaceAll(text, fmt.Appendf(nil, `"size": %d`, len(was)), fmt.Appendf(nil, `"size": %d`, len(now)))
+	ts.Check(os.WriteFile(record, text, 0o666))
 }
 
 // keepCmd sets a variable to the first line of what was printed: keep NAME.

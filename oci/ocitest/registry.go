@@ -66,6 +66,7 @@ const (
 	WrongDigest  Fault = "digest"     // lies in Docker-Content-Digest
 	RefuseTag    Fault = "refuse-tag" // takes blobs, but no manifest
 	StallGet     Fault = "stall-get"  // sends half of a blob, then nothing
+	Silent       Fault = "silent"     // takes every request and says nothing
 	StallPut     Fault = "stall-put"  // reads a bit of an upload, then nothing
 	PausePut     Fault = "pause-put"  // reads a bit of an upload, the rest after the next call of Misbehave
 	CutPut       Fault = "cut-put"    // cuts the connection in an upload
@@ -179,6 +180,8 @@ func (r *Registry) rule(f Fault) Rule {
 		return blob(End(Down, Half))
 	case StallGet:
 		return blob(Stall(Down, Half))
+	case Silent:
+		return every(Stall(Down, 0))
 	case StallPut:
 		return upload(Stall(Up, 1000))
 	case PausePut:
