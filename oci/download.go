@@ -232,7 +232,7 @@ func (p *part) cut(err error) error {
 	}
 	var wait time.Duration
 	if p.cuts > 1 { // most are by chance, and alone
-		wait = backOff(p.cuts - 2)
+		wait = backOff(p.cuts-2, 0)
 	}
 	d := p.l.Descriptor
 	p.d.progress.emit(Event{Kind: Retried, Descriptor: d, Name: p.l.Title, Reason: reason(p.d.repo.Reference.Registry, err), Wait: wait})

@@ -201,6 +201,9 @@ func (c *Client) classifyStatus(e *Error, r Reference, resp *errcode.ErrorRespon
 		what = "answered: " + http.StatusText(status)
 	}
 	detail = fmt.Sprintf("%s %s (%d)", e.Host, what, resp.StatusCode)
+	if refused, ok := errors.AsType[*refusal](e.Err); ok && refused.after > 0 {
+		detail += fmt.Sprintf(" and asks to wait %.0f s", refused.after.Seconds())
+	}
 	if said := serverText(resp.Errors); said != "" {
 		detail += ": " + said
 	}

@@ -177,14 +177,16 @@ func (l logged) RoundTrip(req *http.Request) (*http.Response, error) {
 // twice as long each time.
 const (
 	retryBudget = 20 * time.Second // from the first attempt to the start of the last
+	askedBudget = 2 * time.Minute  // the same, where the server asks to wait
 	maxRetries  = 5
 	maxStalls   = 2 // after a silence, which the budget leaves out
 	firstWait   = 250 * time.Millisecond
 )
 
-// backOff is how long to wait after so many attempts.
-func backOff(attempts int) time.Duration {
-	wait := firstWait << attempts
+// backOff is how long to wait after so many attempts, and after the server asked
+// to wait so long: to be back at once is none of what it can ask for.
+func backOff(attempts int, asked time.Duration) time.Duration {
+	wait := max(firstWait<<attempts, asked)
 	return wait + rand.N(wait/5) // so that the jobs of one CI run do not return together
 }
 
@@ -211,20 +213,25 @@ type policy struct {
 // Retry implements [retry.Policy].
 func (p *policy) Retry(attempt int, resp *http.Response, err error) (time.Duration, error) {
 	const no = time.Duration(-1)
-	if attempt >= maxRetries || !p.canSucceed(resp, err) {
+	if !p.canSucceed(resp, err) {
 		return no, nil
 	}
+	deadline, asked := p.deadline, retryAfter(resp)
+	if asked > 0 {
+		deadline = deadline.Add(askedBudget - retryBudget)
+	}
+	wait := backOff(attempt, asked)
 	if stall, ok := errors.AsType[*stallError](err); ok {
 		if p.stalls++; p.stalls > maxStalls {
 			return no, nil
 		}
 		p.deadline = p.deadline.Add(stall.silent)
+		deadline = p.deadline
 	}
-	wait := backOff(attempt)
-	if asked, ok := retryAfter(resp); ok {
-		wait = asked
-	}
-	if time.Now().Add(wait).After(p.deadline) {
+	if attempt >= maxRetries || time.Now().Add(wait).After(deadline) {
+		if asked > 0 {
+			return no, newRefusal(resp) // the answer as it is would not tell what was asked
+		}
 		return no, nil
 	}
 	if err == nil {
@@ -348,20 +355,23 @@ func idempotent(req *http.Request) bool {
 	return false
 }
 
+// maxAsked is longer than anybody waits, and short enough to be reckoned with.
+const maxAsked = (1<<31 - 1) * time.Second
+
 // retryAfter returns how long the server asks to wait, in either of the two
-// forms of RFC 9110, section 10.2.3.
-func retryAfter(resp *http.Response) (time.Duration, bool) {
+// forms of RFC 9110, section 10.2.3; 0 if it does not, or for a time gone by.
+func retryAfter(resp *http.Response) time.Duration {
 	if resp == nil {
-		return 0, false
+		return 0
 	}
 	value := resp.Header.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second, true
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil || errors.Is(err, strconv.ErrRange) {
+		return time.Duration(seconds) * time.Second
 	}
 	if at, err := http.ParseTime(value); err == nil {
-		return max(0, time.Until(at)), true
+		return min(max(0, time.Until(at)), maxAsked)
 	}
-	return 0, false
+	return 0
 }
 
 // answerError is an answer that no registry gives.

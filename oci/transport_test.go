@@ -74,6 +74,7 @@ func TestRetry(t *testing.T) {
 		body     string
 		answers  []answer
 		status   int           // of the answer that comes out; 0: an error does
+		asks     string        // the end of the error about it; "": it comes out as it is
 		attempts int           // want
 		atLeast  time.Duration // that the last attempt came after
 	}{
@@ -86,10 +87,16 @@ func TestRetry(t *testing.T) {
 		{name: "not implemented is final", answers: []answer{{status: 501}}, status: 501, attempts: 1},
 		{name: "rate limit with seconds", answers: []answer{{status: 429, header: after("7")}, {status: 200}}, status: 200, attempts: 2, atLeast: 7 * time.Second},
 		{name: "rate limit with a date", answers: []answer{{status: 429, header: after(date(9 * time.Second))}, {status: 200}}, status: 200, attempts: 2, atLeast: 9 * time.Second},
-		{name: "rate limit with a date gone by", answers: []answer{{status: 429, header: after(date(-time.Hour))}, {status: 200}}, status: 200, attempts: 2},
+		{name: "rate limit with a date gone by", answers: []answer{{status: 429, header: after(date(-time.Hour))}}, status: 429, attempts: 6, atLeast: 7 * time.Second},
+		{name: "rate limit with no wait", answers: []answer{{status: 429, header: after("0")}}, status: 429, attempts: 6, atLeast: 7 * time.Second},
 		{name: "rate limit with nonsense", answers: []answer{{status: 429, header: after("soon")}, {status: 200}}, status: 200, attempts: 2},
-		{name: "rate limit beyond the budget", answers: []answer{{status: 429, header: after("21")}}, status: 429, attempts: 1},
-		{name: "rate limits that add up", answers: []answer{{status: 429, header: after("8")}}, status: 429, attempts: 3, atLeast: 16 * time.Second},
+		{name: "rate limit of half a minute", answers: []answer{{status: 429, header: after("30")}, {status: 200}}, status: 200, attempts: 2, atLeast: 30 * time.Second},
+		{name: "rate limit of a minute", answers: []answer{{status: 503, header: after("60")}, {status: 200}}, status: 200, attempts: 2, atLeast: time.Minute},
+		{name: "rate limit beyond the budget", answers: []answer{{status: 429, header: after("121")}}, status: 429, asks: "and asks to wait 121 s", attempts: 1},
+		{name: "rate limit of 30 years", answers: []answer{{status: 429, header: after("1000000000")}}, status: 429, asks: "and asks to wait 1000000000 s", attempts: 1},
+		{name: "rate limit beyond all numbers", answers: []answer{{status: 429, header: after("99999999999999999999")}}, status: 429, asks: "and asks to wait 2147483647 s", attempts: 1},
+		{name: "rate limit with a date far away", answers: []answer{{status: 429, header: after("Fri, 31 Dec 9999 23:59:59 GMT")}}, status: 429, asks: "and asks to wait 2147483647 s", attempts: 1},
+		{name: "rate limits that add up", answers: []answer{{status: 429, header: after("50")}}, status: 429, asks: "and asks to wait 50 s", attempts: 3, atLeast: 100 * time.Second},
 		{name: "unavailable with seconds", answers: []answer{{status: 503, header: after("3")}, {status: 200}}, status: 200, attempts: 2, atLeast: 3 * time.Second},
 
 		{name: "refused connection is final", answers: []answer{{err: opError("dial", syscall.ECONNREFUSED)}}, attempts: 1},
@@ -135,9 +142,14 @@ func TestRetry(t *testing.T) {
 				if resp, err := client.Do(req); err == nil {
 					status = resp.StatusCode
 					resp.Body.Close()
+				} else if tt.asks != "" {
+					e, _ := errors.AsType[*Error](new(Client).Explain("pull", Reference{Kind: Registry, Registry: "r.test", Repository: "a"}, err))
+					if status = e.Status; !strings.HasSuffix(e.Detail, tt.asks) || !errors.Is(e, ErrUnreachable) {
+						t.Errorf("%v; want an %v that ends so: %s", e, ErrUnreachable, tt.asks)
+					}
 				}
 				last := rt.asked[len(rt.asked)-1]
-				if status != tt.status || len(rt.asked) != tt.attempts || last < tt.atLeast || last > retryBudget {
+				if status != tt.status || len(rt.asked) != tt.attempts || last < tt.atLeast || last > askedBudget {
 					t.Errorf("status %d after %d attempts, the last after %v; want %d, %d, %v at least", status, len(rt.asked), last, tt.status, tt.attempts, tt.atLeast)
 				}
 				for _, b := range rt.bodies {

@@ -247,17 +247,14 @@ func (u *upload) do(ctx context.Context, method string, to *url.URL, body *uploa
 // refusal is an answer that is none of those hoped for.
 type refusal struct {
 	*errcode.ErrorResponse
-	after    time.Duration // the registry asks to wait
-	hasAfter bool
+	after time.Duration // the registry asks to wait; 0: it does not
 }
 
 func (e *refusal) Unwrap() error { return e.ErrorResponse }
 
 // newRefusal reads an answer that is an error.
 func newRefusal(resp *http.Response) *refusal {
-	e := &refusal{ErrorResponse: errorResponse(resp)}
-	e.after, e.hasAfter = retryAfter(resp)
-	return e
+	return &refusal{errorResponse(resp), retryAfter(resp)}
 }
 
 // errorResponse reads what a registry says went wrong.
@@ -455,10 +452,11 @@ func (u *upload) finish(ctx context.Context) error {
 		}
 		last = err
 		again := u.canGoOn(ctx, err)
-		wait := backOff(tries)
-		if e, ok := errors.AsType[*refusal](err); ok && e.hasAfter {
-			wait = e.after
+		var asked time.Duration
+		if e, ok := errors.AsType[*refusal](err); ok {
+			asked = e.after
 		}
+		wait := backOff(tries, asked)
 		if again == never || tries >= maxRetries || u.silent()+wait > uploadBudget+u.answerTime() {
 			if _, ok := errors.AsType[*readError](err); ok {
 				u.cancel(ctx, u.session) // its bytes will not come any more

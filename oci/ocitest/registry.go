@@ -56,7 +56,7 @@ const (
 	Forbidden    Fault = "403"
 	NotFound     Fault = "404"
 	ServerError  Fault = "500"
-	Unavailable  Fault = "503"
+	Unavailable  Fault = "503"        // for an hour, which nobody waits
 	HTML         Fault = "html"       // a web page, with 200
 	BasicAuth    Fault = "basic"      // wants the right login
 	BearerAuth   Fault = "bearer"     // wants a token, of its own server, for each repository
@@ -165,7 +165,7 @@ func (r *Registry) rule(f Fault) Rule {
 	case ServerError:
 		return every(Answer(Up, http.StatusInternalServerError, "UNKNOWN"))
 	case Unavailable:
-		return every(Answer(Up, http.StatusServiceUnavailable, "UNKNOWN", "Retry-After", "0"))
+		return every(Answer(Up, http.StatusServiceUnavailable, "UNKNOWN", "Retry-After", "3600"))
 	case HTML:
 		return every(Serve(http.HandlerFunc(webPage)))
 	case RateLimit:
