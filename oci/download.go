@@ -169,6 +169,7 @@ type part struct {
 	left   int64 // bytes of the answer that are to be read
 	cuts   int   // in a row
 	gained int64 // since the last
+	odd    bool  // an answer was another than that to the question
 }
 
 func (d *downloader) part(ctx context.Context, l *manifest.Layer, off, end int64) *part {
@@ -234,8 +235,13 @@ func (p *part) cut(err error) error {
 	if p.cuts > 1 { // most are by chance, and alone
 		wait = backOff(p.cuts-2, 0)
 	}
+	return p.wait(err, wait)
+}
+
+// wait waits before the registry is asked again.
+func (p *part) wait(why error, wait time.Duration) error {
 	d := p.l.Descriptor
-	p.d.progress.emit(Event{Kind: Retried, Descriptor: d, Name: p.l.Title, Reason: reason(p.d.repo.Reference.Registry, err), Wait: wait})
+	p.d.progress.emit(Event{Kind: Retried, Descriptor: d, Name: p.l.Title, Reason: reason(p.d.repo.Reference.Registry, why), Wait: wait})
 	return p.d.pause(p.ctx, wait)
 }
 
@@ -290,7 +296,7 @@ func (p *part) accept(resp *http.Response, ranged bool) (again bool, err error) 
 		return true, nil
 	case status == http.StatusOK:
 		if n := resp.ContentLength; n >= 0 && n != p.l.Descriptor.Size {
-			return false, &manifest.CorruptError{What: "layer " + p.l.Title, Want: fmt.Sprintf("%d bytes", p.l.Descriptor.Size), Got: strconv.FormatInt(n, 10)}
+			return p.other(resp)
 		}
 		p.plain = p.plain || ranged
 		if _, err := io.CopyN(io.Discard, resp.Body, p.off); err != nil {
@@ -302,6 +308,22 @@ func (p *part) accept(resp *http.Response, ranged bool) (again bool, err error) 
 		return false, fmt.Errorf("layer %s: %s: %w", p.l.Title, p.l.Descriptor.Digest, ErrNotFound)
 	}
 	return false, errorResponse(resp)
+}
+
+// other asks once more after an answer of another length than the blob's: it may
+// be the page of a proxy. It says nothing of the bytes that came before.
+func (p *part) other(resp *http.Response) (again bool, err error) {
+	kind := ""
+	if t := resp.Header.Get("Content-Type"); t != "" {
+		kind = " of " + clean(t)
+	}
+	err = &answerError{resp.Request.URL.Host, resp.StatusCode, ErrCorrupt,
+		fmt.Sprintf("answers with %d bytes%s instead of the %d bytes of layer %s", resp.ContentLength, kind, p.l.Descriptor.Size, p.l.Title), nil}
+	if p.odd {
+		return false, err
+	}
+	p.odd = true
+	return true, p.wait(err, backOff(0, 0))
 }
 
 // contentRange reads the header of RFC 9110, section 14.4, of an answer that has

@@ -504,7 +504,7 @@ func TestWrongBytesAreFetchedOnceMore(t *testing.T) {
 	})
 }
 
-// TestWrongLengths are no cause to ask again.
+// TestWrongLengths are cause to ask once more.
 func TestWrongLengths(t *testing.T) {
 	t.Parallel()
 	for way, o := range ways() {
@@ -517,15 +517,70 @@ func TestWrongLengths(t *testing.T) {
 			}
 			dir := t.TempDir()
 			_, err := s.pull(t, t.Context(), dir, o)
-			if _, ok := errors.AsType[*manifest.CorruptError](err); !ok {
-				t.Errorf("%v; want a CorruptError", err)
+			if !isCorrupt(err) {
+				t.Errorf("%v; want an %v", err, oci.ErrCorrupt)
 			}
-			if ranges, _ := s.asked(); len(ranges) != 1 {
+			if ranges, _ := s.asked(); len(ranges) != 2 && way != "split" {
 				t.Errorf("asked for %q", ranges)
 			}
 			wantTree(t, dir, nil)
 		})
 	}
+}
+
+// isCorrupt reports whether the client says of an error that bytes are not those
+// that were promised.
+func isCorrupt(err error) bool {
+	return errors.Is(new(oci.Client).Explain("pull", installed, err), oci.ErrCorrupt)
+}
+
+// TestPagesCostNothing: a proxy's page in place of a range leaves what was kept.
+func TestPagesCostNothing(t *testing.T) {
+	t.Parallel()
+	const size = 8 * mib
+	eachWay(t, keepingWays(), size, func(t *testing.T, s *shelf, way string, o oci.InstallOptions) {
+		const page = "<html>no room upstream</html>"
+		pages := func(n int64) func(http.ResponseWriter, *http.Request, []byte) {
+			var count atomic.Int64
+			return func(w http.ResponseWriter, req *http.Request, blob []byte) {
+				if count.Add(1) > n {
+					answer(w, req, blob)
+					return
+				}
+				w.Header().Set("Content-Type", "text/html")
+				w.Header().Set("Content-Length", strconv.Itoa(len(page)))
+				io.WriteString(w, page)
+			}
+		}
+		dir := interrupted(t, s, way, o)
+		s.spoil = pages(2)
+		_, err := s.pull(t, t.Context(), dir, o)
+		size := len(s.layer())
+		want := fmt.Sprintf("answers with %d bytes of text/html instead of the %d bytes of layer ", len(page), size)
+		if err == nil || !strings.Contains(err.Error(), want) || !isCorrupt(err) {
+			t.Errorf("%v; want an %v: %s", err, oci.ErrCorrupt, want)
+		}
+		if ranges, _ := s.asked(); len(ranges) != 2 {
+			t.Errorf("asked for %q; want two", ranges)
+		}
+		s.spoil = pages(1)
+		var told string
+		o.Progress = func(e oci.Event) {
+			if e.Kind == oci.Retried {
+				told = e.Reason
+			}
+		}
+		if _, err := s.pull(t, t.Context(), dir, o); err != nil {
+			t.Fatal(err)
+		}
+		s.whole(t, dir)
+		if ranges, sent := s.asked(); sent != int64(size-5*mib+len(page)) {
+			t.Errorf("%d bytes sent, ranges %q; want the page and what was not there", sent, ranges)
+		}
+		if !strings.HasPrefix(told, s.host+" answers with ") {
+			t.Errorf("told %q", told)
+		}
+	})
 }
 
 // TestConcurrency counts the requests that run at once: as many as are allowed,

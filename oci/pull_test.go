@@ -56,10 +56,10 @@ func TestPullThroughMishaps(t *testing.T) {
 		"corrupt for ever":  {[]ocitest.Rule{blobs(0, ocitest.Corrupt(ocitest.Down, 900*kib))}, corrupt, 7},
 		"corrupt manifest":  {[]ocitest.Rule{manifests(0, ocitest.Corrupt(ocitest.Down, ocitest.Half))}, anything, 3},
 		"manifest cut once": {[]ocitest.Rule{manifests(1, ocitest.Cut(ocitest.Down, ocitest.Half))}, nil, 5},
-		"ended early":       {[]ocitest.Rule{blobs(0, ocitest.End(ocitest.Down, 900*kib))}, corrupt, 4},
-		"a length too long": {[]ocitest.Rule{blobs(0, ocitest.Length(10))}, corrupt, 4},
+		"ended early":       {[]ocitest.Rule{blobs(0, ocitest.End(ocitest.Down, 900*kib))}, isCorrupt, 7},
+		"a length too long": {[]ocitest.Rule{blobs(0, ocitest.Length(10))}, isCorrupt, 7},
 		"a length too short": {
-			[]ocitest.Rule{blobs(0, ocitest.Length(-10))}, corrupt, 4},
+			[]ocitest.Rule{blobs(0, ocitest.Length(-10))}, isCorrupt, 7},
 		"no length":              {[]ocitest.Rule{blobs(0, drop("Content-Length"))}, nil, 4},
 		"no digest":              {[]ocitest.Rule{blobs(0, drop("Docker-Content-Digest"))}, nil, 4},
 		"busy once":              {[]ocitest.Rule{blobs(1, busy(ocitest.Up, 503))}, nil, 5},

@@ -249,6 +249,9 @@ func reason(host string, err error) string {
 		}
 		return fmt.Sprintf("%s answered %d", host, answer.StatusCode)
 	}
+	if answer, ok := errors.AsType[*answerError](err); ok {
+		return displayHost(answer.host) + " " + answer.why
+	}
 	if why := explainNetwork(host, err); why != "" {
 		return why
 	}
