@@ -1,11 +1,14 @@
 package oci
 
 import (
+	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // memory keeps small JSON documents between two runs: what was learnt of
@@ -64,5 +67,45 @@ func (m *memory) put(kind, key string, v any) {
 func (m *memory) drop(kind, key string) {
 	if m != nil {
 		os.Remove(filepath.Join(m.dir, m.file(kind, key)))
+	}
+}
+
+// claimTime is how long a claim may take: a lock that is free takes no time.
+const claimTime = 500 * time.Millisecond
+
+// claim makes the document this caller's own until release is called, among all
+// processes. It reports false where it is somebody else's, or there are no locks.
+func (m *memory) claim(ctx context.Context, kind, key string) (release func(), ok bool) {
+	name := filepath.Join(m.dir, m.file(kind, key)+".lock")
+	if os.MkdirAll(filepath.Dir(name), 0o700) != nil {
+		return nil, false
+	}
+	ctx, stop := context.WithTimeout(ctx, claimTime)
+	defer stop()
+	got := make(chan *lockedfile.File)
+	go func() {
+		f, err := lockedfile.OpenFile(name, os.O_RDWR|os.O_CREATE, m.mode)
+		if err != nil {
+			stop()
+			return
+		}
+		select {
+		case got <- f:
+		case <-ctx.Done():
+			f.Close()
+		}
+	}()
+	select {
+	case f := <-got:
+		// Who had it has removed it, and another may have made it anew.
+		mine, err := f.Stat()
+		there, terr := os.Lstat(name)
+		if err != nil || terr != nil || !os.SameFile(mine, there) {
+			f.Close()
+			return nil, false
+		}
+		return func() { os.Remove(name); f.Close() }, true
+	case <-ctx.Done():
+		return nil, false
 	}
 }

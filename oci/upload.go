@@ -140,7 +140,8 @@ const (
 // another host, redirected, cut, forgotten or resumed; what counts is that the
 // registry accepts the digest at the end.
 func (r *repository) upload(ctx context.Context, b blob) (EventKind, error) {
-	u := &upload{blob: b, r: r, host: r.Reference.Registry}
+	u := &upload{blob: b, r: r, host: r.Reference.Registry, release: func() {}}
+	defer func() { u.release() }()
 	how, there, err := u.begin(ctx)
 	if err != nil || there {
 		return how, err
@@ -163,9 +164,14 @@ type upload struct {
 	noParts bool  // that did not work
 	kept    bool  // the session is in the memory
 
+	asked   bool   // whether this upload may keep a session
+	claimed bool   // it may, until release
+	release func() // never nil
+
 	mu    sync.Mutex
 	turn  int       // how often the source was opened
 	moved time.Time // when it was last read
+	sent  int64     // bytes that were read to be sent, of all turns
 }
 
 // home is where the registry answers.
@@ -442,6 +448,7 @@ func (u *upload) finish(ctx context.Context) error {
 	var tries int
 	var last error
 	for {
+		start := u.read()
 		err := u.send(ctx)
 		if err == nil {
 			u.forget()
@@ -477,7 +484,9 @@ func (u *upload) finish(ctx context.Context) error {
 			u.forget()
 			return nil
 		}
-		if tries++; u.offset > before {
+		tries++
+		// What came to the session from elsewhere is no progress of this upload.
+		if gain := u.offset - before; gain > 0 && gain <= u.read()-start {
 			tries = 0
 		}
 	}
@@ -487,6 +496,13 @@ func (u *upload) finish(ctx context.Context) error {
 // storage moves it before it gives it, at 10 MB a second or faster.
 func (u *upload) answerTime() time.Duration {
 	return min(time.Duration(u.Size/10e6)*time.Second, 10*time.Minute)
+}
+
+// read is how many bytes were read to be sent.
+func (u *upload) read() int64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.sent
 }
 
 // silent is how long no byte has moved.
@@ -671,11 +687,21 @@ func (u *upload) key() string {
 }
 
 // recall goes on with the session of an earlier run that was killed, if the
-// registry still has it, and keeps the session for the next one. Only
-// locations in the repository itself count: whatever else a file says, no
-// request is sent elsewhere for it.
+// registry still has it, and keeps the session for the next one. Where another
+// upload of the blob is under way, the one that is kept is that one's, and this
+// one is not kept. Only locations in the repository itself count: whatever else a
+// file says, no request is sent elsewhere for it.
 func (u *upload) recall(ctx context.Context) {
 	if !u.inParts || u.r.c.memory == nil {
+		return
+	}
+	if !u.asked {
+		u.asked = true
+		if release, ok := u.r.c.memory.claim(ctx, uploadsKind, u.key()); ok {
+			u.claimed, u.release = true, release
+		}
+	}
+	if !u.claimed {
 		return
 	}
 	begun := u.session
@@ -788,6 +814,7 @@ func (r *bodyReader) Read(p []byte) (int, error) {
 		r.b.err = err
 	}
 	u.moved = time.Now()
+	u.sent += int64(n)
 	u.mu.Unlock()
 	if current && n > 0 {
 		u.tell(Event{Kind: Moved, Bytes: int64(n)})

@@ -394,6 +394,91 @@ func TestPushResumesAnotherRun(t *testing.T) {
 	}
 }
 
+// TestPushesAtOnce: of two pushes of one blob with one cache, neither meddles with
+// the session of the other.
+func TestPushesAtOnce(t *testing.T) {
+	t.Parallel()
+	r := NewRegistry()
+	t.Cleanup(r.Close)
+	cache := t.TempDir()
+	p := heavy(t, 2_000_000)
+	push := func(tag string) error {
+		c := newClient(t, oci.Options{CacheDir: cache})
+		oci.SetSizes(c, 20_000, 100_000)
+		target, err := c.Create(t.Context(), registryRef(r.Host, "ml/fraud", ""))
+		if err != nil {
+			return err
+		}
+		_, err = oci.Push(t.Context(), target, p, oci.PushOptions{Tags: []string{tag}})
+		return err
+	}
+	kept := func() []string {
+		t.Helper()
+		found, err := filepath.Glob(filepath.Join(cache, "registries", "uploads", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	r.Inject(Rule{Method: "PATCH", Kind: Uploads, Times: 1, Mishap: Pause(Up, 1_000_000)})
+	first := make(chan error, 1)
+	go func() { first <- push("v1") }()
+	<-r.Stalled()
+	before := kept()
+	r.Requests()
+	if err := push("v2"); err != nil {
+		t.Error(err)
+	}
+	var patches int
+	for _, e := range r.Requests() {
+		if strings.HasPrefix(e, "PATCH ") {
+			patches++
+		}
+		if strings.Contains(e, "/uploads/") && (strings.HasPrefix(e, "GET ") || strings.HasPrefix(e, "DELETE ")) {
+			t.Errorf("%s: of the session of the other", e)
+		}
+	}
+	if after := kept(); patches != 1 || len(before) != 2 || !slices.Equal(before, after) {
+		t.Errorf("%d chunks; kept %q before and %q after the second push; want 1, and a session and its lock twice", patches, before, after)
+	}
+	r.Calm()
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if got := r.Requests(); slices.ContainsFunc(got, func(e string) bool { return strings.HasPrefix(e, "PATCH ") }) {
+		t.Errorf("the first push began anew: %q", got)
+	}
+	if after := kept(); len(after) > 0 {
+		t.Errorf("%q stayed", after)
+	}
+}
+
+// TestPushOfOthersBytes: a session that grows without a byte of this upload is
+// not gone on with for ever.
+func TestPushOfOthersBytes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t)
+		defer s.close()
+		there := 0 // one request after the other
+		unread := Serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+		s.Inject(Rule{Method: "PATCH", Kind: Uploads, Mishap: unread},
+			Rule{Method: "GET", Kind: Uploads, Mishap: Header(func(h http.Header) {
+				there += 100
+				h.Set("Range", fmt.Sprintf("0-%d", there))
+			})})
+		c, target := s.open(t, oci.Options{})
+		start := time.Now()
+		_, err := oci.Push(t.Context(), target, heavy(t, 300_000), oci.PushOptions{Tags: []string{"v1"}})
+		if err = c.Explain("push", registryRef(siteHost, "ml/fraud", "v1"), err); !errors.Is(err, oci.ErrUnreachable) {
+			t.Errorf("%v; want %v", err, oci.ErrUnreachable)
+		}
+		if took := time.Since(start); took > 20*time.Second || there == 0 {
+			t.Errorf("took %v, up to byte %d", took, there)
+		}
+	})
+}
+
 func replace(t *testing.T, file, old, text string) {
 	t.Helper()
 	data, err := os.ReadFile(file)
