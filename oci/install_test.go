@@ -513,7 +513,7 @@ func TestInstallRefusesLayersThatDisagree(t *testing.T) {
 	}
 }
 
-func second(_ int, err error) error { return err }
+func second[T any](_ T, err error) error { return err }
 
 // TestForgedState opens directories whose .galley somebody else wrote.
 func TestForgedState(t *testing.T) {

@@ -415,6 +415,42 @@ func TestUploadWithoutTLS(t *testing.T) {
 	}
 }
 
+// TestReadWithoutTLS follows a registry to where there is no TLS for blobs only:
+// nothing else says by itself that nobody on the way has changed it.
+func TestReadWithoutTLS(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		kind Kind
+		read func(*testing.T, oci.Target) error
+		want bool // that it is refused
+	}{
+		{"tag", Manifests, func(t *testing.T, target oci.Target) error { return second(oci.Read(t.Context(), target, "v1")) }, true},
+		{"tags", Tags, func(t *testing.T, target oci.Target) error {
+			return second(oci.List(t.Context(), target, oci.ListOptions{}))
+		}, true},
+		{"blob", Blobs, func(t *testing.T, target oci.Target) error { return second(installFrom(t, target, "v1", t.TempDir())) }, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			content := layouts(t)
+			plain, registry := serve(t, content.ServeHTTP), newSecure(t, content)
+			c, target := registry.open(t, oci.Options{})
+			if _, err := oci.Push(t.Context(), target, heavy(t, 50_000), oci.PushOptions{Tags: []string{"v1"}}); err != nil {
+				t.Fatal(err)
+			}
+			registry.Inject(Rule{Kind: tt.kind, Mishap: func(p *Passage, w http.ResponseWriter, r *http.Request) {
+				http.Redirect(w, r, "http://"+hostOf(plain)+r.URL.Path, http.StatusTemporaryRedirect)
+			}})
+			err := c.Explain("pull", registryRef(registry.Host, "ml/fraud", "v1"), tt.read(t, target))
+			want := registry.Host + " redirects to " + hostOf(plain) + ", where there is no TLS"
+			if !tt.want && err != nil || tt.want && (err == nil || !strings.HasSuffix(err.Error(), want)) {
+				t.Errorf("%v; want it refused: %v: %s", err, tt.want, want)
+			}
+		})
+	}
+}
+
 // TestPushOverHTTP2 pushes and pulls over one connection with an authority of its own,
 // and survives the loss of streams.
 func TestPushOverHTTP2(t *testing.T) {

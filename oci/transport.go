@@ -105,20 +105,31 @@ func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
 // maxRedirects is as many as net/http follows by itself.
 const maxRedirects = 10
 
-// checkRedirect sees to it that what is sent does not go on without TLS, and
-// that another host does not learn of the session that sent it there. oras-go
-// keeps credentials back.
+// checkRedirect sees to it that nothing goes on without TLS but what is read and
+// has a digest to be verified by: neither what is sent, nor what a tag is. Another
+// host does not learn of the session that sent it there. oras-go keeps credentials
+// back.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	switch {
 	case len(via) >= maxRedirects:
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
-	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && req.Body != nil && req.Body != http.NoBody:
+	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && !(reads(first) && isBlob(first.URL.Path)):
 		return &answerError{first.URL.Host, req.Response.StatusCode, nil, "redirects to " + clean(req.URL.Host) + ", where there is no TLS", nil}
 	case !sameOrigin(first.URL, req.URL):
 		req.Header.Del("Referer")
 	}
 	return nil
+}
+
+// reads reports whether a request changes nothing.
+func reads(req *http.Request) bool {
+	return req.Method == http.MethodGet || req.Method == http.MethodHead
+}
+
+// isBlob reports whether the path is that of a blob, by its digest.
+func isBlob(api string) bool {
+	return strings.Contains(api, "/blobs/") && digest.Digest(path.Base(api)).Validate() == nil
 }
 
 // transport sends requests, again if that can help, logs them and refuses
@@ -403,8 +414,6 @@ func (t *transport) check(resp *http.Response) error {
 	mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	asked := digest.Digest(path.Base(api))
 	byDigest := asked.Validate() == nil
-	isBlob := byDigest && strings.Contains(api, "/blobs/")
-	reads := origin.Method == http.MethodGet || origin.Method == http.MethodHead
 	ok := resp.StatusCode == http.StatusOK
 
 	// Go's server says this without a content type, others with a page.
@@ -413,20 +422,20 @@ func (t *transport) check(resp *http.Response) error {
 	}
 	// A blob may be a web page, and so may the errors of a proxy.
 	found := resp.StatusCode < 300
-	if (found && !isBlob || resp.StatusCode == http.StatusNotFound) && isWebPage(resp, mediaType) {
+	if (found && !isBlob(api) || resp.StatusCode == http.StatusNotFound) && isWebPage(resp, mediaType) {
 		t.webPage(origin.URL.Host)
 		if found {
 			return fail(ErrNotRegistry, "answers with a web page: it is not a registry", nil)
 		}
 	}
-	if ok && reads && strings.Contains(api, "/manifests/") && !strings.HasPrefix(mediaType, "application/") {
+	if ok && reads(origin) && strings.Contains(api, "/manifests/") && !strings.HasPrefix(mediaType, "application/") {
 		return fail(ErrNotRegistry, fmt.Sprintf("answers with content type %q instead of a manifest: it is not a registry", clean(mediaType)), nil)
 	}
 	if ok && strings.HasSuffix(api, "/tags/list") && !startsWith(resp, "{") {
 		return fail(ErrNotRegistry, "answers with something other than JSON: it is not a registry", nil)
 	}
 	got := resp.Header.Get("Docker-Content-Digest")
-	if ok && reads && byDigest && got != "" && got != asked.String() {
+	if ok && reads(origin) && byDigest && got != "" && got != asked.String() {
 		return fail(ErrCorrupt, fmt.Sprintf("answers with %s when asked for %s", clean(got), asked), nil)
 	}
 	return nil
