@@ -83,7 +83,7 @@ func (v *oven) readModel(ctx context.Context, m *ingredient) error {
 	if err != nil {
 		return err
 	}
-	progress, stop := v.progress()
+	progress, stop := v.progress(m.ref.Registry)
 	m.scans, err = oci.Scan(ctx, m.Model, joblib.Options{Allow: append(slices.Clone(config.Allow), v.o.allow...)}, progress)
 	stop()
 	if err != nil {

@@ -125,7 +125,7 @@ func (v *oven) look(ctx context.Context, k *image.Baking) error {
 			}
 		}
 	}
-	progress, stop := v.progress()
+	progress, stop := v.progress("")
 	defer stop()
 	var reading oci.Event
 	o.Known = v.remembered(ctx)

@@ -154,7 +154,7 @@ func (v *oven) push(ctx context.Context, b *image.Baked) error {
 }
 
 func (v *oven) send(ctx context.Context, b *image.Baked, o oci.ImageOptions, a *bakedAnswer) error {
-	progress, stop := v.progress()
+	progress, stop := v.progress(v.dst.ref.Registry)
 	var mu sync.Mutex
 	fates := map[digest.Digest]oci.Fate{b.Root.Digest: oci.FateUploaded}
 	o.Progress = func(e oci.Event) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -72,7 +73,7 @@ func (a *app) copy(ctx context.Context, from, to string, f copyFlags) error {
 	if src.ref.Kind == oci.Registry {
 		o.Where = func(v1.Descriptor) oci.Target { return src.Target }
 	}
-	progress, stop := a.progress()
+	progress, stop := a.progress(cmp.Or(src.ref.Registry, dst.ref.Registry))
 	o.Progress = progress
 	if f.allTags {
 		o.Tags = nil

@@ -280,7 +280,7 @@ func (a *app) readModel(ctx context.Context, s, other *diffSide, config *project
 	case !asked && own != "" && s.place.ref.Kind == oci.Registry:
 		return nil
 	}
-	progress, stop := a.progress()
+	progress, stop := a.progress(s.place.ref.Registry)
 	err := s.subject.Read(ctx, oci.FactsOptions{Scan: true, FeaturesPath: config.Features.Path, Allow: config.Allow, Progress: progress})
 	stop()
 	if err != nil {

@@ -82,7 +82,7 @@ func (a *app) inspectFile(ctx context.Context, name string, o inspectOptions) er
 // inspectFiles shows what is in the model files of an artifact, for which it
 // fetches them.
 func (a *app) inspectFiles(ctx context.Context, p *place, m *oci.Model, o inspectOptions) error {
-	progress, stop := a.progress()
+	progress, stop := a.progress(p.ref.Registry)
 	scans, err := oci.Scan(ctx, m, joblib.Options{}, progress)
 	stop()
 	if err != nil {

@@ -106,7 +106,7 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 			o.found()
 		}
 		a.addVCS(ctx, dir, p.selection, o, &opts)
-		progress, stop := a.progress()
+		progress, stop := a.progress("")
 		opts.Read = reading(progress)
 		if !o.noCache {
 			opts.Cache = oci.NewFileCache(a.env)

@@ -46,15 +46,16 @@ func reading(progress oci.Progress) func(path string, size int64, n int) {
 // that a CI log never looks hung.
 const heartbeat = 5 * time.Second
 
-// progress returns what shows a transfer, and a function that ends the show.
-func (a *app) progress() (oci.Progress, func()) {
+// progress returns what shows a transfer with the host, which is "" where there is
+// none or it is any of several, and a function that ends the show.
+func (a *app) progress(host string) (oci.Progress, func()) {
 	switch {
 	case a.flags.quiet:
 		return nil, func() {}
 	case isTerminal(a.err) && !a.flags.noTTY:
 		return a.bars()
 	}
-	return a.lines()
+	return a.lines(host)
 }
 
 // retried tells of what is tried again, and why, while it waits. Transfers that
@@ -129,6 +130,13 @@ func (m *meter) add(e oci.Event, done int64) {
 	case oci.Resumed:
 		m.done += e.Bytes - done
 	}
+}
+
+// begun reports whether it is known of anything that it has to move.
+func (m *meter) begun() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.size > 0
 }
 
 // String is "52 MB of 180 MB, 12 MB/s, 11s left".
@@ -222,8 +230,9 @@ func (a *app) bars() (oci.Progress, func()) {
 
 var how = map[oci.EventKind]string{oci.Skipped: "already there", oci.Mounted: "mounted"}
 
-// lines says on a plain stream how far a long transfer is, every few seconds.
-func (a *app) lines() (oci.Progress, func()) {
+// lines says on a plain stream how far a long transfer is, every few seconds. As
+// long as there is nothing to move it says what it waits for.
+func (a *app) lines(host string) (oci.Progress, func()) {
 	var mu sync.Mutex
 	m, at := &meter{}, places{}
 	stop := make(chan struct{})
@@ -236,7 +245,11 @@ func (a *app) lines() (oci.Progress, func()) {
 			case <-stop:
 				return
 			case <-t.C:
-				a.note("%s", m)
+				if m.begun() {
+					a.note("%s", m)
+				} else if host != "" {
+					a.note("waiting for %s", host)
+				}
 			}
 		}
 	})

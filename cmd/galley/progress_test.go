@@ -48,7 +48,7 @@ func TestHeartbeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out stream
 		a := &app{err: &out}
-		progress, stop := a.lines()
+		progress, stop := a.lines("r.test")
 		model, config := layer("models", 100e6), layer("", 500)
 		said := func(want ...string) {
 			t.Helper()
@@ -87,7 +87,7 @@ func TestHeartbeat(t *testing.T) {
 		stop()
 
 		// What an earlier run moved is no speed of this one.
-		progress, stop = a.lines()
+		progress, stop = a.lines("r.test")
 		progress(model(oci.Started, 0))
 		progress(model(oci.Resumed, 90e6))
 		time.Sleep(time.Second)
@@ -96,12 +96,21 @@ func TestHeartbeat(t *testing.T) {
 		said("resumed models at 90 MB", "91 MB of 100 MB, 200 kB/s, 45s left")
 		stop()
 
-		// And what is there already moves nothing.
-		progress, stop = a.lines()
-		progress(model(oci.Skipped, 0))
-		time.Sleep(6 * time.Second)
-		said("0 B of 0 B")
-		stop()
+		// And what is there already moves nothing, and what has not begun.
+		for _, host := range []string{"r.test", ""} {
+			progress, stop = a.lines(host)
+			progress(model(oci.Skipped, 0))
+			time.Sleep(6 * time.Second)
+			if host != "" {
+				said("waiting for r.test")
+			} else {
+				said()
+			}
+			progress(model(oci.Started, 0))
+			time.Sleep(5 * time.Second)
+			said("0 B of 100 MB")
+			stop()
+		}
 	})
 }
 
@@ -110,7 +119,7 @@ func TestQuietProgress(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	a := &app{err: &out, flags: sharedFlags{quiet: true}}
-	progress, stop := a.progress()
+	progress, stop := a.progress("r.test")
 	a.retried(oci.Event{Kind: oci.Retried, Reason: "r.test answered 503"})
 	stop()
 	if progress != nil || out.Len() > 0 {

@@ -83,7 +83,7 @@ func (a *app) pull(ctx context.Context, s string, o pullOptions) error {
 	if err != nil {
 		return err
 	}
-	progress, stop := a.progress()
+	progress, stop := a.progress(p.ref.Registry)
 	options := oci.InstallOptions{
 		Only: o.only, Force: o.force, Clean: cleanIn, Concurrency: a.flags.concurrency, Progress: progress,
 		Allow: append(config.Allow, o.allow...), Strict: o.strict, Unsafe: o.allowUnsafe, NoCache: o.noCache,

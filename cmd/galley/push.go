@@ -188,7 +188,7 @@ func (a *app) pushTarget(ctx context.Context, to string, dryRun bool) (*place, [
 
 // send pushes and says what came of it.
 func (a *app) send(ctx context.Context, dst *place, p *packed, tags []string, o pushOptions) (oci.Pushed, error) {
-	progress, stop := a.progress()
+	progress, stop := a.progress(dst.ref.Registry)
 	done, err := oci.Push(ctx, dst.Target, p.Packed, oci.PushOptions{
 		Tags: tags, New: o.force, Rules: a.rulesOf(p.config, dst.ref),
 		Concurrency: a.flags.concurrency, Progress: progress, Ahead: o.ahead,

@@ -126,7 +126,7 @@ func (a *app) scanOne(ctx context.Context, arg string, o joblib.Options) ([]scan
 	if err != nil {
 		return nil, a.notFound(ctx, p, p.explain("scan", err))
 	}
-	progress, stop := a.progress()
+	progress, stop := a.progress(p.ref.Registry)
 	scans, err := oci.Scan(ctx, m, o, progress)
 	stop()
 	if err != nil {

@@ -116,7 +116,7 @@ func (a *app) verifyReference(ctx context.Context, s string, o oci.VerifyOptions
 	if err != nil {
 		return oci.Verified{}, err
 	}
-	progress, stop := a.progress()
+	progress, stop := a.progress(p.ref.Registry)
 	o.Progress = progress
 	v, err := oci.Verify(ctx, p.Target, p.ref, o)
 	stop()
