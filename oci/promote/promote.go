@@ -239,7 +239,7 @@ func (s *Stage) Promote(ctx context.Context, c *Candidate, o Options) (*Outcome,
 		o.Image = s.Repository + "@" + c.Root.Digest.String()
 	}
 	p := &promotion{change: change{Stage: s}, c: c, o: o}
-	return p.make(ctx, o.DryRun, p.decide)
+	return p.do(ctx, o.DryRun, p.decide)
 }
 
 // change is one call of Promote or Rollback.
@@ -249,9 +249,9 @@ type change struct {
 	interrupted *Event // is what there is to do: to move the tag to it
 }
 
-// make carries out what decide says, which fills in the outcome; in a dry run it
+// do carries out what decide says, which fills in the outcome; in a dry run it
 // only asks.
-func (c *change) make(ctx context.Context, dryRun bool, decide func(context.Context, *State) (decision, error)) (*Outcome, error) {
+func (c *change) do(ctx context.Context, dryRun bool, decide func(context.Context, *State) (decision, error)) (*Outcome, error) {
 	if dryRun {
 		st, err := c.Read(ctx)
 		if err != nil {

@@ -95,7 +95,7 @@ func (e *GoneError) Unwrap() error { return e.Err }
 // it goes to is looked at first, every layer of it; gates are not asked.
 func (s *Stage) Rollback(ctx context.Context, o RollbackOptions) (*Outcome, error) {
 	r := &rollback{change: change{Stage: s}, o: o}
-	return r.make(ctx, o.DryRun, r.decide)
+	return r.do(ctx, o.DryRun, r.decide)
 }
 
 // rollback is one call of Rollback.
