@@ -154,18 +154,14 @@ func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest
 	return i.done, nil
 }
 
-// keepManifest keeps the manifest beside the record. Without it the next pull asks
-// the registry.
-func (w *Workdir) keepManifest(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact) {
-	if kept := readManifest(w.root, a.Root.Digest); kept != nil {
+// keepManifest keeps the manifest beside the record, if it can. Without it the next
+// pull asks the registry.
+func keepManifest(ctx context.Context, root *os.Root, src manifest.Fetcher, a *manifest.Artifact) {
+	if readManifest(root, a.Root.Digest) != nil {
 		return
 	}
-	doc, err := manifest.ReadBlob(ctx, src, a.Root, "manifest", maxManifest)
-	if err == nil {
-		err = w.replace(manifestFile, doc)
-	}
-	if err != nil {
-		_ = w.root.Remove(manifestFile)
+	if doc, err := manifest.ReadBlob(ctx, src, a.Root, "manifest", maxManifest); err == nil {
+		_ = keepState(root, manifestFile, doc, 0o666)
 	}
 }
 

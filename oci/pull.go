@@ -49,6 +49,10 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 		return Installed{}, err
 	}
 	if done, ok, err := kept(m.Root.Digest, m.Artifact); ok || err != nil {
+		if root, rerr := os.OpenRoot(dir); ok && rerr == nil {
+			keepManifest(ctx, root, m, m.Artifact)
+			root.Close()
+		}
 		return done, err
 	}
 	w, err := openWorkdir(ctx, dir, o.Waiting)
@@ -58,7 +62,7 @@ func Pull(ctx context.Context, t Target, ref Reference, dir string, o InstallOpt
 	defer w.Close()
 	done, err := w.Install(ctx, m, m.Artifact, ref, o)
 	if err == nil && len(o.Only) == 0 {
-		w.keepManifest(ctx, m, m.Artifact)
+		keepManifest(ctx, w.root, m, m.Artifact)
 	}
 	done.Changed = append(changed, done.Changed...)
 	return done, err

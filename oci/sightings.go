@@ -199,16 +199,23 @@ func (s *sightings) save(names []string) {
 	if err != nil {
 		return
 	}
-	tmp := sightingsFile + "-" + strings.ToLower(rand.Text()[:12]) + tmpSuffix
-	f, err := s.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	_ = keepState(s.root, sightingsFile, append(text, '\n'), 0o600)
+}
+
+// keepState replaces one of galley's own files that can be done without, without
+// a lock: the last of several writers stays.
+func keepState(root *os.Root, name string, data []byte, perm fs.FileMode) error {
+	tmp := name + "-" + strings.ToLower(rand.Text()[:12]) + tmpSuffix
+	f, err := root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, perm)
 	if err != nil {
-		return
+		return err
 	}
-	_, err = f.Write(append(text, '\n'))
+	_, err = f.Write(data)
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = s.root.Rename(tmp, sightingsFile)
+		err = root.Rename(tmp, name)
 	}
 	if err != nil {
-		_ = s.root.Remove(tmp)
+		_ = root.Remove(tmp)
 	}
+	return err
 }

@@ -370,17 +370,12 @@ func (w *Workdir) writeState(name string, v any) error {
 	if err != nil {
 		return err
 	}
-	return w.replace(name, append(text, '\n'))
-}
-
-// replace is writeState of bytes.
-func (w *Workdir) replace(name string, data []byte) error {
 	tmp := name + tmpSuffix
 	f, err := w.root.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o666)
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ func (d *downloads) whole(t *testing.T, dir string) {
 	t.Helper()
 	sameFiles(t, d.project, dir, []string{heavyModel})
 	have := slices.DeleteFunc(everythingIn(t, dir), func(p string) bool { return p == ".galley/seen.json" })
-	if want := []string{".galley/.gitignore", ".galley/installed.json", ".galley/lock", heavyModel}; !slices.Equal(have, want) {
+	if want := []string{".galley/.gitignore", ".galley/installed.json", ".galley/lock", ".galley/manifest.json", heavyModel}; !slices.Equal(have, want) {
 		t.Errorf("%s has %q; want %q", dir, have, want)
 	}
 }

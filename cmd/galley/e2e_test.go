@@ -1330,7 +1330,7 @@ func (k *killed) rounds(t *testing.T, n int, wait func()) (amid int) {
 	}
 	k.whole(t, 0)
 	k.whole(t, 1)
-	want := append([]string{".galley/.gitignore", ".galley/installed.json", ".galley/lock"}, everyday()...)
+	want := append([]string{".galley/.gitignore", ".galley/installed.json", ".galley/lock", ".galley/manifest.json"}, everyday()...)
 	seen := func(p string) bool { return p == ".galley/seen.json" } // only of files that were left alone for a while
 	if have := slices.DeleteFunc(everythingIn(t, k.sh.dir), seen); !slices.Equal(have, want) {
 		t.Errorf("left behind: %s; want %s", have, want)
