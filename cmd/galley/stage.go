@@ -179,8 +179,8 @@ func stageHints(err error) []string {
 		for _, g := range e.Gates {
 			if g.Verdict == gate.Fail {
 				out = append(out, g.Hints...)
+				first = first || g.First
 			}
-			first = first || g.First
 		}
 		if first {
 			out = append(out, "--bootstrap, for "+e.Stage+" is empty and there is nothing to compare with")
@@ -195,7 +195,9 @@ func stageHints(err error) []string {
 	} else if ok {
 		return []string{"--policy galley.yaml, if the change is meant", "--force --reason TEXT promotes it all the same, and is recorded"}
 	}
-	if e, ok := errors.AsType[*promote.MovedError](err); ok && !e.Expected {
+	if e, ok := errors.AsType[*promote.MovedError](err); ok && e.Expected {
+		return []string{"galley history " + ref}
+	} else if ok {
 		return []string{
 			"galley history " + ref,
 			"--expect-current " + cmp.Or(e.Have.String(), "none") + " promotes over it, if that is known",
@@ -209,9 +211,17 @@ func stageHints(err error) []string {
 		return []string{"try again when it is done; the intent of a run that was killed counts for two minutes"}
 	}
 	if e, ok := errors.AsType[*promote.NoWayBackError](err); ok && e.Bad {
-		return []string{"--force goes there all the same, and is recorded"}
+		return []string{"--force --reason TEXT goes there all the same, and is recorded"}
+	} else if ok {
+		return []string{"galley history " + ref}
 	}
-	if e, ok := errors.AsType[*promote.UnknownStageError](err); ok {
+	if as[*promote.GoneError](err) {
+		return []string{"galley history " + ref, "galley rollback " + ref + " --to VERSION goes to another"}
+	}
+	if as[*promote.ListError](err) {
+		return []string{"in galley.yaml: history: REPO, of a registry that lists what it takes"}
+	}
+	if e, ok := errors.AsType[*promote.UnknownStageError](err); ok && at != nil {
 		var out []string
 		for _, name := range e.Nearest {
 			out = append(out, at.ref.WithTag(name).String())
