@@ -184,7 +184,7 @@ func (d *decoder) config(n ast.Node, c *Config) {
 			c.Stages = map[string]Stage{}
 			from := map[string]ast.Node{}
 			c.StageNames = d.entries(n, func(name string, key, v ast.Node) {
-				if !stageName().MatchString(name) {
+				if !IsStageName(name) {
 					d.fail(key, "", "stage %.60q: a name is up to 40 of a-z, 0-9, _ and -, and begins with a letter or digit", name)
 				}
 				c.Stages[name], from[name] = d.stage(v)
@@ -211,6 +211,10 @@ func (d *decoder) config(n ast.Node, c *Config) {
 var stageName = sync.OnceValue(func() *regexp.Regexp {
 	return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`)
 })
+
+// IsStageName reports whether a stage can have that name: a tag with room for what
+// the tags of its record append.
+func IsStageName(name string) bool { return stageName().MatchString(name) }
 
 func (d *decoder) files(n ast.Node, f *Files) {
 	d.fields(n, fields{

@@ -6,15 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"galley/manifest/project"
 	"galley/oci"
 )
 
@@ -37,9 +36,6 @@ type Stage struct {
 	Stale time.Duration
 }
 
-// legalName is what a stage may be called: a tag with room for what is appended.
-var legalName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,39}$`) })
-
 // NameError says that no stage can have that name.
 type NameError struct{ Name string }
 
@@ -49,7 +45,7 @@ func (e *NameError) Error() string {
 
 // CheckName returns a [*NameError] if no stage can have that name.
 func CheckName(name string) error {
-	if legalName().MatchString(name) {
+	if project.IsStageName(name) {
 		return nil
 	}
 	return &NameError{name}
