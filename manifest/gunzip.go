@@ -86,6 +86,13 @@ func newGzipReader(src io.Reader) (*gzipReader, error) {
 	head := make([]byte, len(gzipHeader))
 	n, err := io.ReadFull(src, head)
 	z := &gzipReader{src: src, stop: make(chan struct{}), ordered: make(chan *piece)}
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		// Not to be read on: another read of src might do better, and would
+		// make up for bytes that never came.
+		close(z.ordered)
+		z.tail = errorReader{err}
+		return z, err
+	}
 	if err != nil || !bytes.Equal(head, gzipHeader[:]) {
 		// Of another tool.
 		close(z.ordered)

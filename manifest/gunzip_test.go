@@ -211,7 +211,24 @@ func TestGunzipCutsSource(t *testing.T) {
 				t.Errorf("%s, after %d bytes: %v; want the error of the source", name, n, err)
 			}
 		}
+		if _, _, err := gunzip(io.MultiReader(bytes.NewReader(data[:n]), &failsOnce{cut, bytes.NewReader(data[n:])})); !errors.Is(err, cut) {
+			t.Errorf("after %d bytes, and none the first time it is asked for more: %v; want the error of the source", n, err)
+		}
 	}
+}
+
+// failsOnce is a source that fails the first time it is read, and only then.
+type failsOnce struct {
+	err error
+	io.Reader
+}
+
+func (f *failsOnce) Read(p []byte) (int, error) {
+	if err := f.err; err != nil {
+		f.err = nil
+		return 0, err
+	}
+	return f.Reader.Read(p)
 }
 
 // TestGunzipCloses leaves the reader at all stages: the bubble ends only when

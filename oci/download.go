@@ -170,14 +170,25 @@ type part struct {
 	cuts   int   // in a row
 	gained int64 // since the last
 	odd    bool  // an answer was another than that to the question
+	err    error // what the reading ended with
 }
 
 func (d *downloader) part(ctx context.Context, l *manifest.Layer, off, end int64) *part {
 	return &part{ctx: ctx, d: d, l: l, off: off, end: end}
 }
 
-// Read implements [io.Reader].
+// Read implements [io.Reader]. After an error there is nothing more to read: a
+// registry that refused is not asked again by whoever reads on.
 func (p *part) Read(b []byte) (int, error) {
+	if p.err != nil {
+		return 0, p.err
+	}
+	n, err := p.read(b)
+	p.err = err
+	return n, err
+}
+
+func (p *part) read(b []byte) (int, error) {
 	for p.off < p.end {
 		if p.body == nil {
 			if err := p.open(); err != nil {

@@ -279,6 +279,28 @@ func TestDownloadGivesUp(t *testing.T) {
 	})
 }
 
+// TestRefusalIsFinal for whoever reads on: the request that would be answered is
+// not sent.
+func TestRefusalIsFinal(t *testing.T) {
+	t.Parallel()
+	eachWay(t, ways(), 8*mib, func(t *testing.T, s *shelf, way string, o oci.InstallOptions) {
+		var count atomic.Int64
+		s.spoil = func(w http.ResponseWriter, req *http.Request, blob []byte) {
+			if count.Add(1) == 1 {
+				w.WriteHeader(http.StatusForbidden)
+				return
+			}
+			answer(w, req, blob)
+		}
+		if _, err := s.pull(t, t.Context(), t.TempDir(), o); err == nil {
+			t.Error("no error")
+		}
+		if ranges, _ := s.asked(); len(ranges) != 1 {
+			t.Errorf("%d requests; want 1", len(ranges))
+		}
+	})
+}
+
 // forbidding answers the first n requests, and refuses those that follow.
 func forbidding(n int64, next func(http.ResponseWriter, *http.Request, []byte)) func(http.ResponseWriter, *http.Request, []byte) {
 	var count atomic.Int64
