@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -140,7 +141,7 @@ func (a *app) showError(err error) {
 // the error gives them; a push that failed adds how to keep the model.
 func hints(err error) []string {
 	var out []string
-	for _, row := range hintTable {
+	for _, row := range slices.Concat(stageHints, hintTable) {
 		if out = row(err); out != nil {
 			break
 		}
@@ -185,7 +186,6 @@ var hintTable = []func(error) []string{
 		return []string{"--dest DIRECTORY puts the model elsewhere, --no-look into /models alone"}
 	}),
 	hint(baseHint),
-	stageHints,
 	hint(conflictHint),
 	hint(func(e *oci.HistoryTagError) []string { return []string{"take a tag without .h- and .i-"} }),
 	hint(func(e *oci.StageError) []string {

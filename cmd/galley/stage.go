@@ -160,78 +160,94 @@ func (a *app) tellMetrics(out *promote.Outcome, config *project.Config) {
 	}
 }
 
-// stageHints say what to do about a stage that did not change.
-func stageHints(err error) []string {
-	if e, ok := errors.AsType[*unknownStage](err); ok {
-		return e.near
-	}
-	if e, ok := errors.AsType[*otherModelError](err); ok {
+// stageHints are the rows of the table about a stage that did not change.
+var stageHints = []func(error) []string{
+	hint(func(e *unknownStage) []string { return e.near }),
+	hint(func(e *otherModelError) []string {
 		return []string{"galley bake makes an image of this model, and names it", "galley inspect " + e.image}
-	}
-	at, _ := errors.AsType[*failedAt](err)
-	ref := "REPO:STAGE"
-	if at != nil {
-		ref = at.ref.String()
-	}
-	if e, ok := errors.AsType[*promote.RefusedError](err); ok {
-		var out []string
-		first := false
-		for _, g := range e.Gates {
-			if g.Verdict == gate.Fail {
-				out = append(out, g.Hints...)
-				first = first || g.First
-			}
+	}),
+	hint(refusedHint),
+	stageHint(func(_ *promote.HeldError, stage string) []string {
+		return []string{"galley history " + stage, "galley unhold " + stage}
+	}),
+	hint(func(e *promote.PolicyError) []string {
+		if e.Now == "" {
+			return []string{"--policy FILE names the galley.yaml that has it", "--force --reason TEXT promotes without, and is recorded"}
 		}
-		if first {
-			out = append(out, "--bootstrap, for "+e.Stage+" is empty and there is nothing to compare with")
-		}
-		return append(out, "--force --reason TEXT promotes it all the same, and is recorded")
-	}
-	if as[*promote.HeldError](err) {
-		return []string{"galley history " + ref, "galley unhold " + ref}
-	}
-	if e, ok := errors.AsType[*promote.PolicyError](err); ok && e.Now == "" {
-		return []string{"--policy FILE names the galley.yaml that has it", "--force --reason TEXT promotes without, and is recorded"}
-	} else if ok {
 		return []string{"--policy galley.yaml, if the change is meant", "--force --reason TEXT promotes it all the same, and is recorded"}
-	}
-	if e, ok := errors.AsType[*promote.MovedError](err); ok && e.Expected {
-		return []string{"galley history " + ref}
-	} else if ok {
-		return []string{
-			"galley history " + ref,
-			"--expect-current " + cmp.Or(e.Have.String(), "none") + " promotes over it, if that is known",
-			"galley rollback " + ref + " goes back from there, by the history",
+	}),
+	stageHint(func(e *promote.MovedError, stage string) []string {
+		if e.Expected {
+			return []string{"galley history " + stage}
 		}
-	}
-	if e, ok := errors.AsType[*promote.ConflictError](err); ok {
+		return []string{
+			"galley history " + stage,
+			"--expect-current " + cmp.Or(e.Have.String(), "none") + " promotes over it, if that is known",
+			"galley rollback " + stage + " goes back from there, by the history",
+		}
+	}),
+	stageHint(func(e *promote.ConflictError, stage string) []string {
 		if e.Other == nil {
-			return []string{"galley history " + ref}
+			return []string{"galley history " + stage}
 		}
 		return []string{"try again when it is done; the intent of a run that was killed counts for two minutes"}
-	}
-	if e, ok := errors.AsType[*promote.NoWayBackError](err); ok && e.Bad {
-		return []string{"--force --reason TEXT goes there all the same, and is recorded"}
-	} else if ok {
-		return []string{"galley history " + ref}
-	}
-	if as[*promote.GoneError](err) {
-		return []string{"galley history " + ref, "galley rollback " + ref + " --to VERSION goes to another"}
-	}
-	if as[*promote.ListError](err) {
-		return []string{"in galley.yaml: history: REPO, of a registry that lists what it takes"}
-	}
-	if e, ok := errors.AsType[*promote.UnknownStageError](err); ok && at != nil {
-		var out []string
-		for _, name := range e.Nearest {
-			out = append(out, at.ref.WithTag(name).String())
+	}),
+	stageHint(func(e *promote.NoWayBackError, stage string) []string {
+		if e.Bad {
+			return []string{"--force --reason TEXT goes there all the same, and is recorded"}
 		}
-		return out
+		return []string{"galley history " + stage}
+	}),
+	stageHint(func(_ *promote.GoneError, stage string) []string {
+		return []string{"galley history " + stage, "galley rollback " + stage + " --to VERSION goes to another"}
+	}),
+	hint(func(*promote.ListError) []string {
+		return []string{"in galley.yaml: history: REPO, of a registry that lists what it takes"}
+	}),
+	hint(nearestStages),
+	stageHint(func(_ *promote.BrokenError, stage string) []string {
+		return []string{"galley history " + stage + " shows what is wrong", "--force --reason TEXT goes on from it, and is recorded"}
+	}),
+}
+
+// stageHint is a row for errors that hold an E, and may tell of which stage.
+func stageHint[E error](f func(e E, stage string) []string) func(error) []string {
+	return func(err error) []string {
+		stage := "REPO:STAGE"
+		if at, ok := errors.AsType[*failedAt](err); ok {
+			stage = at.ref.String()
+		}
+		return hint(func(e E) []string { return f(e, stage) })(err)
 	}
-	if as[*promote.BrokenError](err) {
-		return []string{"galley history " + ref + " shows what is wrong", "--force --reason TEXT goes on from it, and is recorded"}
+}
+
+// refusedHint says what would let the gates hold.
+func refusedHint(e *promote.RefusedError) []string {
+	var out []string
+	first := false
+	for _, g := range e.Gates {
+		if g.Verdict == gate.Fail {
+			out = append(out, g.Hints...)
+			first = first || g.First
+		}
 	}
-	return nil
+	if first {
+		out = append(out, "--bootstrap, for "+e.Stage+" is empty and there is nothing to compare with")
+	}
+	return append(out, "--force --reason TEXT promotes it all the same, and is recorded")
+}
+
+// nearestStages are those that may have been meant.
+func nearestStages(at *failedAt) []string {
+	e, ok := errors.AsType[*promote.UnknownStageError](at)
+	if !ok {
+		return nil
+	}
+	var out []string
+	for _, name := range e.Nearest {
+		out = append(out, at.ref.WithTag(name).String())
+	}
+	return out
 }
 
 // refNames reports whether s names a repository or an artifact in it, rather
