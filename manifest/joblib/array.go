@@ -122,7 +122,8 @@ func (m *machine) rawArray(a *array, w wrapped, size int64) error {
 	a.offset = m.in.pos()
 	see, done := m.watchNodes(a, w.dtype)
 	end := min(size, int64(max(len(padding), 1))) // the last byte has to be there
-	if size <= maxRaw {
+	keep := size <= maxRaw && m.dtypes[w.dtype].listable(w.dims)
+	if keep {
 		end = size
 	}
 	if m.limit > 0 && size > m.limit {
@@ -139,7 +140,7 @@ func (m *machine) rawArray(a *array, w wrapped, size int64) error {
 		see(b)
 	}
 	done()
-	if size <= maxRaw {
+	if keep {
 		a.raw = m.keep(kBytes, b)
 	}
 	// As much as was skipped before is left over behind, to who does not skip.
@@ -249,7 +250,7 @@ func (m *machine) addArray(o *object, shape, data value, d dtype, index int, for
 		if n < 0 || n != size && n != maxBlob {
 			return bad(fmt.Sprintf("%d bytes where %d belong", n, size))
 		}
-		if int64(len(b)) == size && len(b) <= maxRaw {
+		if int64(len(b)) == size && len(b) <= maxRaw && d.listable(dims) {
 			a.raw = m.keep(kBytes, b)
 		}
 		if see, done := m.watchNodes(&a, index); see != nil && int64(len(b)) == size {
@@ -307,6 +308,12 @@ func (h *heap) scalar(v value) (any, bool) {
 		return nil, false
 	}
 	return d.element(b)
+}
+
+// listable reports whether the elements of an array are of use one by one: those
+// of a tree's nodes, which are most of a forest, are not.
+func (d *dtype) listable(dims []int64) bool {
+	return len(dims) == 1 && len(d.fields) == 0 && d.base == 0 && strings.IndexByte("biufSU", d.code[0]) >= 0
 }
 
 // element reads one element of an array.
