@@ -56,6 +56,7 @@ var finalBlock = [2]byte{0x03, 0x00}
 type block struct {
 	raw    []byte
 	packed sliceWriter
+	known  []byte        // what packed would be; nil: it is not known
 	ready  chan struct{} // packed is complete
 	hashed chan struct{} // raw has been read by the hashing goroutine
 }
@@ -75,7 +76,9 @@ type gzipWriter struct {
 	w       io.Writer
 	sum     hash.Hash // over the uncompressed bytes; may be nil
 	crc     uint32
-	size    uint32 // uncompressed, modulo 2^32 (RFC 1952 ISIZE)
+	size    uint32   // uncompressed, modulo 2^32 (RFC 1952 ISIZE)
+	known   [][]byte // what was written before of the same bytes: the header and the first blocks
+	blocks  int      // that were dispatched
 	cur     *block
 	free    chan *block
 	packing chan *block
@@ -120,30 +123,65 @@ func newGzipWriter(w io.Writer, sum hash.Hash) *gzipWriter {
 func (z *gzipWriter) Write(p []byte) (int, error) {
 	written := 0
 	for len(p) > 0 {
-		if z.cur == nil {
-			if err := z.failed(); err != nil {
-				return written, err
-			}
-			z.cur = <-z.free
-			if z.cur.raw == nil {
-				z.cur.raw, z.cur.packed = buffer(), buffer()
-			}
-			z.cur.raw = z.cur.raw[:0]
+		room, err := z.room()
+		if err != nil {
+			return written, err
 		}
-		n := min(len(p), blockSize-len(z.cur.raw))
-		z.cur.raw = append(z.cur.raw, p[:n]...)
+		n := copy(room, p)
+		z.grow(n)
 		p, written = p[n:], written+n
-		if len(z.cur.raw) == blockSize {
-			z.dispatch()
-		}
 	}
 	return written, nil
+}
+
+// ReadFrom implements [io.ReaderFrom]: r fills the blocks.
+func (z *gzipWriter) ReadFrom(r io.Reader) (read int64, err error) {
+	for err == nil {
+		var room []byte
+		if room, err = z.room(); err != nil {
+			return read, err
+		}
+		var n int
+		n, err = r.Read(room)
+		z.grow(n)
+		read += int64(n)
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return read, err
+}
+
+// room is what is empty of the current block.
+func (z *gzipWriter) room() ([]byte, error) {
+	if z.cur == nil {
+		if err := z.failed(); err != nil {
+			return nil, err
+		}
+		z.cur = <-z.free
+		if z.cur.raw == nil {
+			z.cur.raw, z.cur.packed = buffer(), buffer()
+		}
+		z.cur.raw = z.cur.raw[:0]
+	}
+	return z.cur.raw[len(z.cur.raw):blockSize], nil
+}
+
+// grow adds to the current block what was put into its room.
+func (z *gzipWriter) grow(n int) {
+	if z.cur.raw = z.cur.raw[:len(z.cur.raw)+n]; len(z.cur.raw) == blockSize {
+		z.dispatch()
+	}
 }
 
 // dispatch sends the current block on its way.
 func (z *gzipWriter) dispatch() {
 	b := z.cur
 	z.cur = nil
+	b.known = nil
+	if z.blocks++; z.blocks < len(z.known) {
+		b.known = z.known[z.blocks]
+	}
 	b.ready, b.hashed = make(chan struct{}), make(chan struct{})
 	z.packing <- b
 	z.hashing <- b
@@ -187,7 +225,7 @@ func (z *gzipWriter) pack() {
 	}
 	defer deflaters.Put(w)
 	for b := range z.packing {
-		if err == nil {
+		if err == nil && b.known == nil {
 			b.packed = b.packed[:0]
 			err = deflate(w, &b.packed, b.raw)
 			z.fail(err)
@@ -228,7 +266,11 @@ func (z *gzipWriter) write() {
 		<-b.ready
 		<-b.hashed
 		if z.failed() == nil {
-			_, err := z.w.Write(b.packed)
+			packed := b.known
+			if packed == nil {
+				packed = b.packed
+			}
+			_, err := z.w.Write(packed)
 			z.fail(err)
 		}
 		z.free <- b

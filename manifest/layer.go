@@ -27,7 +27,7 @@ type packedLayer struct {
 	files  []*source
 	desc   v1.Descriptor
 	diffID digest.Digest
-	kept   [][]byte // its bytes; nil: they are packed again
+	kept   [][]byte // its first bytes, or all; the rest is packed again
 
 	cache    Cache
 	key      string // of what the cache remembers of it; empty: nothing
@@ -118,12 +118,12 @@ func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int
 		// The file's own digest is the layer's.
 		c.h, diff = nil, nil
 	}
-	var w io.Writer = c
-	k := &keeper{room: room}
+	to := []io.Writer{c}
+	k := &keeper{room: room, begin: l.format == FormatTarGzip}
 	if l.keepable() {
-		w = io.MultiWriter(c, k)
+		to = append(to, k)
 	}
-	if err := l.write(ctx, w, diff); err != nil {
+	if err := l.write(ctx, io.MultiWriter(to...), diff); err != nil {
 		return err
 	}
 	l.kept = k.chunks
@@ -137,6 +137,13 @@ func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int
 	return l.describe()
 }
 
+func (l *packedLayer) filesSize() (n int64) {
+	for _, s := range l.files {
+		n += s.size
+	}
+	return n
+}
+
 // describe completes the descriptor, when the files are known.
 func (l *packedLayer) describe() (err error) {
 	l.desc.MediaType = mediaType(l.role, l.format)
@@ -148,16 +155,17 @@ func (l *packedLayer) describe() (err error) {
 }
 
 // keepable reports whether it is worth trying to keep the layer. What is larger
-// would have to shrink more than models do, and fill the memory in vain.
+// would have to shrink more than models do, or to be packed again but for a small
+// part of it, and fill the memory in vain.
 func (l *packedLayer) keepable() bool {
 	most := int64(maxKept)
-	if l.format == FormatTarGzip || l.format == FormatTarZstd {
+	switch l.format {
+	case FormatTarGzip:
+		most *= 32
+	case FormatTarZstd:
 		most *= 8
 	}
-	for _, s := range l.files {
-		most -= s.size
-	}
-	return most >= 0
+	return l.filesSize() <= most
 }
 
 func (l *packedLayer) keptSize() (n int64) {
@@ -168,9 +176,10 @@ func (l *packedLayer) keptSize() (n int64) {
 }
 
 // keeper holds on to what is written to it while there is room, which it shares
-// with others. It holds all of it or nothing.
+// with others. If that is not all, it holds the beginning or nothing.
 type keeper struct {
 	room   *atomic.Int64 // bytes
+	begin  bool
 	size   int64
 	full   bool
 	chunks [][]byte
@@ -181,22 +190,26 @@ func (k *keeper) Write(p []byte) (int, error) {
 	if k.full {
 		return len(p), nil
 	}
-	k.size += n
 	if k.room.Add(-n) < 0 {
-		k.room.Add(k.size)
-		k.full, k.chunks = true, nil
+		k.room.Add(n)
+		if k.full = true; !k.begin {
+			k.room.Add(k.size)
+			k.chunks = nil
+		}
 		return len(p), nil
 	}
+	k.size += n
 	k.chunks = append(k.chunks, bytes.Clone(p))
 	return len(p), nil
 }
 
 // write streams the layer's bytes to w and its uncompressed bytes to diff,
-// unless that is nil.
+// unless that is nil. What is kept is not packed again.
 func (l *packedLayer) write(ctx context.Context, w io.Writer, diff hash.Hash) error {
 	switch l.format {
 	case FormatTarGzip:
 		z := newGzipWriter(w, diff)
+		z.known = l.kept
 		err := writeTar(ctx, z, l.files)
 		if cerr := z.Close(); err == nil {
 			err = cerr
@@ -208,7 +221,8 @@ func (l *packedLayer) write(ctx context.Context, w io.Writer, diff hash.Hash) er
 		if err != nil {
 			return err
 		}
-		err = writeTar(ctx, tee(z, diff), l.files)
+		// Its ReadFrom would make other blocks than its Write.
+		err = writeTar(ctx, tee(struct{ io.Writer }{z}, diff), l.files)
 		if cerr := z.Close(); err == nil {
 			err = cerr
 		}
@@ -245,7 +259,7 @@ func (c *counter) Write(p []byte) (int, error) {
 // with [*ChangedError] instead of io.EOF if these are not those that were
 // measured.
 func (l *packedLayer) open(ctx context.Context) io.ReadCloser {
-	if l.kept != nil {
+	if l.kept != nil && l.keptSize() == l.desc.Size {
 		var all []io.Reader
 		for _, c := range l.kept {
 			all = append(all, bytes.NewReader(c))

@@ -189,7 +189,6 @@ func (c *contextReader) Read(p []byte) (int, error) {
 // explicit directories, constant owner, mode and time, two zero blocks at the
 // end and no record padding (oras verifies what the tar reader consumed).
 func writeTar(ctx context.Context, w io.Writer, files []*source) error {
-	tw := tar.NewWriter(w)
 	byPath := make(map[string]*source, len(files))
 	var paths []string
 	for _, s := range files {
@@ -201,25 +200,34 @@ func writeTar(ctx context.Context, w io.Writer, files []*source) error {
 	}
 	slices.Sort(paths)
 	for _, p := range slices.Compact(paths) {
-		if err := writeEntry(ctx, tw, p, byPath[p]); err != nil {
+		if err := writeEntry(ctx, w, p, byPath[p]); err != nil {
 			return err
 		}
 	}
-	return tw.Close()
+	_, err := w.Write(make([]byte, 2*tarBlock))
+	return err
 }
 
-// writeEntry writes one entry: the file, or a directory where s is nil.
-func writeEntry(ctx context.Context, tw *tar.Writer, p string, s *source) error {
+// tarBlock is the size in bytes that everything in a tar is padded to.
+const tarBlock = 512
+
+// writeEntry writes one entry: the file, or a directory where s is nil. Only the
+// header is archive/tar's: its writer would copy the file in small pieces.
+func writeEntry(ctx context.Context, w io.Writer, p string, s *source) error {
 	h := &tar.Header{ModTime: time.Unix(0, 0), Format: tar.FormatUnknown}
 	if s == nil {
 		h.Typeflag, h.Name, h.Mode = tar.TypeDir, p+"/", 0o755
-		return tw.WriteHeader(h)
+		return tar.NewWriter(w).WriteHeader(h)
 	}
 	h.Typeflag, h.Name, h.Mode, h.Size = tar.TypeReg, p, int64(s.mode()), s.size
-	if err := tw.WriteHeader(h); err != nil {
+	if err := tar.NewWriter(w).WriteHeader(h); err != nil {
 		return fmt.Errorf("pack %s: %w", s.Path, err)
 	}
-	return s.copyTo(ctx, tw)
+	if err := s.copyTo(ctx, w); err != nil {
+		return err
+	}
+	_, err := w.Write(make([]byte, -s.size&(tarBlock-1)))
+	return err
 }
 
 // Limits on foreign tar streams.
