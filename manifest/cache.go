@@ -166,7 +166,7 @@ func (p *Packed) Confirm(ctx context.Context) error {
 		}
 		recalled, again = append(recalled, l), append(again, &fresh)
 	}
-	err := measure(ctx, again, nil, room)
+	err := measure(ctx, again, PackOptions{}, room)
 	for i, l := range recalled {
 		if err == nil {
 			err = l.compare(again[i])

@@ -84,7 +84,7 @@ func tarTitle(dir string, f Format) string {
 // annotations. A tar layer keeps every core busy by itself, so these go one
 // after another; the rest are small and go along. What the cache remembers is
 // not read. At most room bytes of the layers are kept.
-func measure(ctx context.Context, layers []*packedLayer, cache Cache, room int64) error {
+func measure(ctx context.Context, layers []*packedLayer, o PackOptions, room int64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(4)
 	var left atomic.Int64
@@ -94,7 +94,7 @@ func measure(ctx context.Context, layers []*packedLayer, cache Cache, room int64
 			if l.format == FormatRaw {
 				continue
 			}
-			if err := l.measure(ctx, cache, &left); err != nil {
+			if err := l.measure(ctx, o, &left); err != nil {
 				return err
 			}
 		}
@@ -102,14 +102,14 @@ func measure(ctx context.Context, layers []*packedLayer, cache Cache, room int64
 	})
 	for _, l := range layers {
 		if l.format == FormatRaw {
-			g.Go(func() error { return l.measure(ctx, cache, &left) })
+			g.Go(func() error { return l.measure(ctx, o, &left) })
 		}
 	}
 	return g.Wait()
 }
 
-func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int64) error {
-	if l.recall(cache) {
+func (l *packedLayer) measure(ctx context.Context, o PackOptions, room *atomic.Int64) (err error) {
+	if l.recall(o.Cache) {
 		return l.describe()
 	}
 	c := &counter{h: sha256.New()}
@@ -122,6 +122,10 @@ func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int
 	k := &keeper{room: room, begin: l.format == FormatTarGzip}
 	if l.keepable() {
 		to = append(to, k)
+	}
+	if s := l.ahead(o); s != nil {
+		defer func() { s.End(v1.Descriptor{Digest: l.desc.Digest, Size: l.desc.Size}, err) }()
+		to = append(to, &tap{s})
 	}
 	if err := l.write(ctx, io.MultiWriter(to...), diff); err != nil {
 		return err
@@ -137,11 +141,31 @@ func (l *packedLayer) measure(ctx context.Context, cache Cache, room *atomic.Int
 	return l.describe()
 }
 
+// ahead is where the layer's bytes go while they are packed, or nil.
+func (l *packedLayer) ahead(o PackOptions) Stream {
+	if o.Ahead == nil {
+		return nil
+	}
+	return o.Ahead(l.title, l.filesSize())
+}
+
 func (l *packedLayer) filesSize() (n int64) {
 	for _, s := range l.files {
 		n += s.size
 	}
 	return n
+}
+
+// tap writes to a stream until that fails.
+type tap struct{ s Stream }
+
+func (t *tap) Write(p []byte) (int, error) {
+	if t.s != nil {
+		if _, err := t.s.Write(p); err != nil {
+			t.s = nil
+		}
+	}
+	return len(p), nil
 }
 
 // describe completes the descriptor, when the files are known.

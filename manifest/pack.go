@@ -60,9 +60,25 @@ type PackOptions struct {
 	// not read; nil: nothing does. See [Packed.Confirm].
 	Cache Cache
 
+	// Ahead, if not nil, is asked when the packing of a layer begins of which the
+	// cache knows nothing: where its bytes go, too, as they are packed. title is
+	// the layer's, size that of its files. A nil stream is none.
+	Ahead func(title string, size int64) Stream
+
 	// Read is told of n more bytes of a file of that size being read to be
 	// hashed, from several goroutines at once; nil: nobody is.
 	Read func(path string, size int64, n int)
+}
+
+// Stream takes the bytes of a layer while they are packed, and before anybody
+// knows their digest. The packing waits for it, and goes on without it after an
+// error.
+type Stream interface {
+	// Write takes the next bytes, which it does not keep.
+	io.Writer
+	// End is called once, after the last Write: with the digest and the size of
+	// the layer, or with what the packing failed with.
+	End(layer v1.Descriptor, err error)
 }
 
 // maxMetrics bounds the metrics among the annotations.
@@ -116,7 +132,7 @@ func Pack(ctx context.Context, inputs []Input, o PackOptions) (*Packed, error) {
 		return nil, err
 	}
 	p := &Packed{layers: layersOf(files, o.Format)}
-	if err := measure(ctx, p.layers, o.Cache, maxKept); err != nil {
+	if err := measure(ctx, p.layers, o, maxKept); err != nil {
 		return nil, err
 	}
 	facts.inspected(files)

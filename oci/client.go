@@ -88,6 +88,7 @@ type Client struct {
 	memory *memory
 
 	large, huge int64 // sizes of blobs; see defaultLarge
+	ahead       int64 // the size of a layer's files; see defaultAhead
 
 	hosts      sync.Map    // of *hostFacts by host
 	certWanted atomic.Bool // a server asked for a client certificate in vain
@@ -125,7 +126,7 @@ func NewClient(o Options) (*Client, error) {
 	if o.Stall <= 0 {
 		o.Stall = defaultStall
 	}
-	c := &Client{o: o, auths: map[string]*auth.Client{}, memory: newMemory(o.CacheDir), large: defaultLarge, huge: defaultHuge}
+	c := &Client{o: o, auths: map[string]*auth.Client{}, memory: newMemory(o.CacheDir), large: defaultLarge, huge: defaultHuge, ahead: defaultAhead}
 	if o.CertFile == "" {
 		// As without this function no certificate is sent: a server may
 		// ask and be content with none.

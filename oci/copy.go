@@ -38,7 +38,8 @@ type CopyOptions struct {
 	Concurrency int
 	Progress    Progress
 
-	fresh bool // the root is not there, or not worth a question
+	fresh bool    // the root is not there, or not worth a question
+	ahead *Lookup // may have sent layers already; nil: nobody has
 }
 
 // Copy copies the graph below root from src to dst and then moves the tags. It

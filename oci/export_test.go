@@ -34,6 +34,9 @@ func InterruptCommit(t testing.TB, dir string, src manifest.Fetcher, a *manifest
 // SetSizes makes blobs large, and huge, that are not.
 func SetSizes(c *Client, large, huge int64) { c.large, c.huge = large, huge }
 
+// SetAhead has layers sent while they are packed whose files are larger.
+func SetAhead(c *Client, size int64) { c.ahead = size }
+
 // SetDial has the client connect by another way.
 func SetDial(c *Client, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
 	t := c.http.Transport.(*transport).base.(stallGuard).base.(*http.Transport)

@@ -93,7 +93,7 @@ func (f *filling) Exists(ctx context.Context, d v1.Descriptor) (bool, error) {
 // to a registry: open is its way to say that it was none.
 func (f *filling) Mount(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	if repo, ok := f.Target.(*repository); ok {
-		b := blob{Descriptor: d, from: from, progress: f.o.Progress, open: func(ctx context.Context) (io.ReadCloser, error) {
+		b := blob{Descriptor: d, from: from, progress: f.o.Progress, ahead: f.o.ahead.take(d), open: func(ctx context.Context) (io.ReadCloser, error) {
 			return f.src.Fetch(ctx, d)
 		}}
 		how, err := repo.upload(ctx, b)

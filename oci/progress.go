@@ -22,7 +22,8 @@ type Event struct {
 	Bytes      int64  // of a Moved event: bytes since the last one; of a Resumed event: see there
 
 	// Of a Retried event: why, in words for a terminal, and how long the
-	// transfer waits before it tries again.
+	// transfer waits before it tries again. Of a Resumed event: when its first
+	// Bytes were sent, if nothing was cut.
 	Reason string
 	Wait   time.Duration
 }
@@ -40,6 +41,7 @@ const (
 	Skipped // the target had it
 	Mounted // the registry took it from another of its repositories
 	Resumed // it goes on after its first Bytes, whatever moved before: 0 is the beginning
+	Ahead   // Bytes more of what has only a name were sent while it is packed: its descriptor is not known yet
 	Retried // something failed that may succeed the next time; without descriptor where it concerns all
 )
 

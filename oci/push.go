@@ -3,6 +3,7 @@ package oci
 import (
 	"context"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -23,18 +24,24 @@ type PushOptions struct {
 }
 
 // Lookup is a question what tags name, which is under way while the answer to
-// another is sought: what they should.
+// another is sought: what they should. See also [Lookup.Ahead]. A nil Lookup asks
+// nothing and sends nothing.
 type Lookup struct {
+	ctx  context.Context
+	t    Target
 	tags []string
 	done chan struct{} // closed when the rest is there
 	have map[string]v1.Descriptor
 	err  error
 	at   time.Time
+
+	mu      sync.Mutex
+	streams []*stream
 }
 
-// LookUp begins to ask what the tags of t name. ctx ends it.
+// LookUp begins to ask what the tags of t name. ctx ends it. It has to be closed.
 func LookUp(ctx context.Context, t Target, tags []string) *Lookup {
-	l := &Lookup{tags: slices.Clone(tags), done: make(chan struct{})}
+	l := &Lookup{ctx: ctx, t: t, tags: slices.Clone(tags), done: make(chan struct{})}
 	go func() {
 		defer close(l.done)
 		l.have, l.err = resolveTags(ctx, t, tags)
@@ -119,7 +126,7 @@ func Push(ctx context.Context, t Target, p *manifest.Packed, o PushOptions) (Pus
 	if done.Existing != nil {
 		return done, tagRoot(ctx, t, t, done.Root, move)
 	}
-	return done, Copy(ctx, t, p, p.Root, CopyOptions{Tags: move, Concurrency: o.Concurrency, Progress: o.Progress, fresh: true})
+	return done, Copy(ctx, t, p, p.Root, CopyOptions{Tags: move, Concurrency: o.Concurrency, Progress: o.Progress, fresh: true, ahead: o.Ahead})
 }
 
 // contentTag names an artifact by what the model is.

@@ -152,6 +152,12 @@ func (b *watchedRequest) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteTo implements [io.WriterTo], which net/http asks for where a body has no
+// length: each piece is then a chunk, and those of net/http are small.
+func (b *watchedRequest) WriteTo(w io.Writer) (int64, error) {
+	return io.CopyBuffer(w, struct{ io.Reader }{b}, make([]byte, 128<<10))
+}
+
 // watchedAnswer is a body that is received.
 type watchedAnswer struct {
 	io.ReadCloser

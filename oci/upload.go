@@ -103,7 +103,9 @@ type blob struct {
 	// of the registry. "" asks none.
 	from string
 	// open opens it, as often as it has to be sent.
-	open     func(context.Context) (io.ReadCloser, error)
+	open func(context.Context) (io.ReadCloser, error)
+	// ahead is the stream in which it was sent while it was packed, or nil.
+	ahead    *stream
 	progress Progress
 }
 
@@ -142,6 +144,13 @@ const (
 func (r *repository) upload(ctx context.Context, b blob) (EventKind, error) {
 	u := &upload{blob: b, r: r, host: r.Reference.Registry, release: func() {}}
 	defer func() { u.release() }()
+	if u.adopt(ctx) {
+		err := u.finish(ctx)
+		if err != nil && !u.kept {
+			u.cancel(ctx, u.session)
+		}
+		return Done, err
+	}
 	how, there, err := u.begin(ctx)
 	if err != nil || there {
 		return how, err
@@ -163,6 +172,7 @@ type upload struct {
 	inParts bool  // it is sent by PATCH, so that it can go on
 	noParts bool  // that did not work
 	kept    bool  // the session is in the memory
+	whole   bool  // all of it was sent while it was packed, which is to be told
 
 	asked   bool   // whether this upload may keep a session
 	claimed bool   // it may, until release
@@ -206,8 +216,7 @@ func portOf(u *url.URL) string {
 	return "80"
 }
 
-// do sends one request of an upload, with credentials if it stays with the
-// registry. The caller closes the answer's body.
+// do sends one request of an upload. The caller closes the answer's body.
 func (u *upload) do(ctx context.Context, method string, to *url.URL, body *uploadBody, header ...string) (*http.Response, error) {
 	if method == http.MethodPut || method == http.MethodPatch {
 		ctx = withoutRetry(ctx) // finish knows better what may help
@@ -232,13 +241,7 @@ func (u *upload) do(ctx context.Context, method string, to *url.URL, body *uploa
 			req.Header.Set("Expect", "100-continue")
 		}
 	}
-	var resp *http.Response
-	if sameOrigin(to, u.r.home()) {
-		resp, err = u.r.Client.Do(req)
-	} else {
-		req.Header.Set("User-Agent", u.r.c.o.UserAgent)
-		resp, err = u.r.c.http.Do(req)
-	}
+	resp, err := u.roundTrip(req)
 	if body != nil {
 		if broken := body.broken(); broken != nil && (err != nil || resp.StatusCode >= 300) {
 			if err == nil {
@@ -248,6 +251,15 @@ func (u *upload) do(ctx context.Context, method string, to *url.URL, body *uploa
 		}
 	}
 	return resp, err
+}
+
+// roundTrip sends a request, with credentials if it stays with the registry.
+func (u *upload) roundTrip(req *http.Request) (*http.Response, error) {
+	if sameOrigin(req.URL, u.r.home()) {
+		return u.r.Client.Do(req)
+	}
+	req.Header.Set("User-Agent", u.r.c.o.UserAgent)
+	return u.r.c.http.Do(req)
 }
 
 // refusal is an answer that is none of those hoped for.
@@ -320,21 +332,26 @@ func (u *upload) begin(ctx context.Context) (how EventKind, there bool, err erro
 		}
 	}
 	if u.session == nil {
-		resp, err := u.do(ctx, http.MethodPost, u.r.uploads(nil), nil)
-		if err != nil {
-			return Done, false, err
-		}
-		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusAccepted {
-			return Done, false, newRefusal(resp)
-		}
-		if err := u.follow(resp); err != nil {
+		if err := u.openSession(ctx); err != nil {
 			return Done, false, err
 		}
 	}
 	u.inParts = u.Size >= u.r.c.huge && !u.noParts && !u.r.c.has(u.host, noChunks) && !u.session.Query().Has(signedOffset)
 	u.recall(ctx)
 	return Done, false, nil
+}
+
+// openSession begins an upload.
+func (u *upload) openSession(ctx context.Context) error {
+	resp, err := u.do(ctx, http.MethodPost, u.r.uploads(nil), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusAccepted {
+		return newRefusal(resp)
+	}
+	return u.follow(resp)
 }
 
 // isConfig reports whether d is a config, which tells an artifact from all
@@ -636,7 +653,11 @@ func (u *upload) send(ctx context.Context) error {
 func (u *upload) patch(ctx context.Context) error {
 	body := &uploadBody{u: u, offset: u.offset}
 	if body.left() == 0 {
-		u.tell(Event{Kind: Resumed, Bytes: u.offset})
+		e := Event{Kind: Resumed, Bytes: u.offset}
+		if u.whole {
+			e.Reason, u.whole = "sent while it was packed", false
+		}
+		u.tell(e)
 		return nil
 	}
 	var header []string
@@ -648,8 +669,13 @@ func (u *upload) patch(ctx context.Context) error {
 		return err
 	}
 	defer resp.Body.Close()
-	n, told := received(resp)
-	if resp.StatusCode != http.StatusAccepted || told && n != u.Size {
+	return u.took(resp, u.Size)
+}
+
+// took reads the answer to a PATCH, after which the session has n bytes.
+func (u *upload) took(resp *http.Response, n int64) error {
+	got, told := received(resp)
+	if resp.StatusCode != http.StatusAccepted || told && got != n {
 		e := newRefusal(resp)
 		if e.StatusCode == http.StatusMethodNotAllowed || e.saysCode(errcode.ErrorCodeUnsupported) {
 			u.r.c.learn(u.host, noChunks, true)
@@ -692,16 +718,7 @@ func (u *upload) key() string {
 // one is not kept. Only locations in the repository itself count: whatever else a
 // file says, no request is sent elsewhere for it.
 func (u *upload) recall(ctx context.Context) {
-	if !u.inParts || u.r.c.memory == nil {
-		return
-	}
-	if !u.asked {
-		u.asked = true
-		if release, ok := u.r.c.memory.claim(ctx, uploadsKind, u.key()); ok {
-			u.claimed, u.release = true, release
-		}
-	}
-	if !u.claimed {
+	if !u.inParts || !u.claim(ctx) {
 		return
 	}
 	begun := u.session
@@ -717,6 +734,22 @@ func (u *upload) recall(ctx context.Context) {
 			}
 		}
 	}
+	u.keep()
+}
+
+// claim reports whether this upload may keep a session, which holds until release.
+func (u *upload) claim(ctx context.Context) bool {
+	if !u.asked && u.r.c.memory != nil {
+		u.asked = true
+		if release, ok := u.r.c.memory.claim(ctx, uploadsKind, u.key()); ok {
+			u.claimed, u.release = true, release
+		}
+	}
+	return u.claimed
+}
+
+// keep keeps the session for the next run.
+func (u *upload) keep() {
 	if u.ours(u.session) {
 		u.kept = true
 		u.r.c.memory.put(uploadsKind, u.key(), keptSession{u.key(), u.session.String(), time.Now().UTC()})

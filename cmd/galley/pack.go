@@ -26,8 +26,8 @@ type packOptions struct {
 	annotations                     []string
 	noVCS                           bool
 	noCache                         bool
-	allow                           []string // globals of pickles, besides galley.yaml's
-	found                           func()   // called when the files are found, and before they are read; or nil
+	allow                           []string    // globals of pickles, besides galley.yaml's
+	ahead                           *oci.Lookup // of the tags, where the artifact is to be pushed; or nil
 }
 
 func (o *packOptions) flags(f *pflag.FlagSet) {
@@ -102,12 +102,9 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	if p.selection, err = project.Find(ctx, root.FS(), find); err != nil {
 		err = severalModels(ctx, root.FS(), find, args, repository, err)
 	} else {
-		if o.found != nil {
-			o.found()
-		}
 		a.addVCS(ctx, dir, p.selection, o, &opts)
 		progress, stop := a.progress("")
-		opts.Read = reading(progress)
+		opts.Read, opts.Ahead = reading(progress), o.ahead.Ahead(a.rulesOf(config, repository), progress)
 		if !o.noCache {
 			opts.Cache = oci.NewFileCache(a.env)
 		}

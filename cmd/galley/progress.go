@@ -81,7 +81,11 @@ const firstRetries = 200 * time.Millisecond
 
 // resumed tells of what goes on where it was cut, in this run or another.
 func (a *app) resumed(e oci.Event) {
-	if e.Kind == oci.Resumed && e.Bytes > 0 && e.Name != "" {
+	switch {
+	case e.Kind != oci.Resumed || e.Bytes == 0 || e.Name == "":
+	case e.Reason != "":
+		a.say("%s of %s %s", bytesText(e.Bytes), printable(e.Name), printable(e.Reason))
+	default:
 		a.say("resumed %s at %s", printable(e.Name), bytesText(e.Bytes))
 	}
 }
@@ -113,6 +117,7 @@ type meter struct {
 	start      time.Time
 	moved      int64 // bytes, of this run
 	done, size int64
+	ahead      int64 // bytes that were sent while they were read
 }
 
 func (m *meter) add(e oci.Event, done int64) {
@@ -129,6 +134,8 @@ func (m *meter) add(e oci.Event, done int64) {
 		m.done += e.Bytes
 	case oci.Resumed:
 		m.done += e.Bytes - done
+	case oci.Ahead:
+		m.ahead += e.Bytes
 	}
 }
 
@@ -139,10 +146,22 @@ func (m *meter) begun() bool {
 	return m.size > 0
 }
 
-// String is "52 MB of 180 MB, 12 MB/s, 11s left".
+// String is "52 MB of 180 MB, 12 MB/s, 11s left", with "50 MB sent" at its end
+// where what is read is sent at once.
 func (m *meter) String() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	sent := bytesText(m.ahead) + " sent"
+	switch {
+	case m.ahead == 0:
+		return m.place()
+	case m.size == 0:
+		return sent
+	}
+	return m.place() + ", " + sent
+}
+
+func (m *meter) place() string {
 	s := fmt.Sprintf("%s of %s", bytesText(m.done), bytesText(m.size))
 	seconds := time.Since(m.start).Seconds()
 	if m.moved == 0 || seconds <= 0 {
@@ -180,7 +199,7 @@ func (a *app) bars() (oci.Progress, func()) {
 		meter *meter
 	}
 	var mu sync.Mutex
-	bars, at := make(map[digest.Digest]bar), places{}
+	bars, at, over := make(map[digest.Digest]bar), places{}, false
 	progress := func(e oci.Event) {
 		a.retried(e)
 		a.resumed(e)
@@ -189,17 +208,29 @@ func (a *app) bars() (oci.Progress, func()) {
 		}
 		mu.Lock()
 		defer mu.Unlock()
+		if over {
+			return // the end of what is sent ahead
+		}
 		before := at.add(e)
 		b, ok := bars[e.Descriptor.Digest]
+		add := func() bar {
+			m := &meter{}
+			b := bar{p.AddBar(0, // so that it is not over with the last byte: that may have to be sent again
+				mpb.PrependDecorators(decor.Name(printable(e.Name), decor.WCSyncSpaceR)),
+				mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return m.String() }, decor.WCSyncSpaceR))), m}
+			bars[e.Descriptor.Digest] = b
+			return b
+		}
 		switch e.Kind {
 		case oci.Started:
-			m := &meter{}
-			m.add(e, 0)
-			b := p.AddBar(0, // so that it is not over with the last byte: that may have to be sent again
-				mpb.PrependDecorators(decor.Name(printable(e.Name), decor.WCSyncSpaceR)),
-				mpb.AppendDecorators(decor.Any(func(decor.Statistics) string { return m.String() }, decor.WCSyncSpaceR)))
+			b := add()
+			b.meter.add(e, 0)
 			b.SetTotal(e.Descriptor.Size, false)
-			bars[e.Descriptor.Digest] = bar{b, m}
+		case oci.Ahead:
+			if !ok {
+				b = add()
+			}
+			b.meter.add(e, 0)
 		case oci.Moved, oci.Resumed:
 			if ok {
 				b.meter.add(e, before)
@@ -218,6 +249,7 @@ func (a *app) bars() (oci.Progress, func()) {
 	return progress, func() {
 		a.shown.Store(nil)
 		mu.Lock()
+		over = true
 		for _, b := range bars {
 			if !b.Completed() {
 				b.Abort(false)

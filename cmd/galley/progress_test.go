@@ -96,6 +96,23 @@ func TestHeartbeat(t *testing.T) {
 		said("resumed models at 90 MB", "91 MB of 100 MB, 200 kB/s, 45s left")
 		stop()
 
+		// What is sent while it is read is no more to be done, and then none at all.
+		progress, stop = a.lines("r.test")
+		read := reading(progress)
+		read("models/model.joblib", 400e6, 50e6)
+		progress(oci.Event{Kind: oci.Ahead, Name: "models", Bytes: 40e6})
+		time.Sleep(5*time.Second + time.Millisecond)
+		said("50 MB of 400 MB, 10 MB/s, 35s left, 40 MB sent")
+		stop()
+		progress, stop = a.lines("r.test")
+		progress(model(oci.Started, 0))
+		e = model(oci.Resumed, 100e6)
+		e.Reason = "sent while it was packed"
+		progress(e)
+		time.Sleep(5*time.Second + time.Millisecond)
+		said("100 MB of models sent while it was packed", "100 MB of 100 MB")
+		stop()
+
 		// And what is there already moves nothing, and what has not begun.
 		for _, host := range []string{"r.test", ""} {
 			progress, stop = a.lines(host)

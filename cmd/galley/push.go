@@ -19,7 +19,6 @@ type pushOptions struct {
 	packOptions
 	safety
 	dryRun, force bool
-	ahead         *oci.Lookup // of the tags, while the files are read
 }
 
 func (a *app) pushCmd() *cobra.Command {
@@ -42,7 +41,9 @@ part, features, summary, doc, code or dataset, or a media type.
 
 A model that has not been written to since the last push is not read again to
 find that out: what was in it is kept in the user's cache directory, or
-$GALLEY_CACHE. Before anything is written, all of it is read.
+$GALLEY_CACHE. Before anything is written, all of it is read. One of more than
+256 MiB is sent to a registry while it is read, if none of the tags is there yet;
+that upload is deleted if the push is refused or interrupted.
 
 Push reads what is pickled in the model, and never loads it. It refuses (exit 3)
 what would run code when it is loaded, and features that are not the model's;
@@ -121,7 +122,9 @@ func (a *app) packAndSend(ctx context.Context, dst *place, tags, files []string,
 	if !o.dryRun && len(tags) > 0 && dst.ref.Kind == oci.Registry {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		o.packOptions.found = func() { o.ahead = oci.LookUp(ctx, dst.Target, tags) }
+		// The answer comes while the files are found and read.
+		o.ahead = oci.LookUp(ctx, dst.Target, tags)
+		defer o.ahead.Close()
 	}
 	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
 	if err != nil {
