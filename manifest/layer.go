@@ -36,8 +36,8 @@ type packedLayer struct {
 
 // maxKept bounds the packed bytes of an artifact, in all, that are kept in
 // memory between hashing and sending: a forest of the usual size is packed once,
-// and nothing takes more memory than what is larger does.
-const maxKept = 8 << 20
+// and no push takes more than 40 MB in all.
+const maxKept = 6 << 20
 
 // layersOf groups the files into layers: model files by their top-level
 // directory, because oras refuses two layers of one title and titles that

@@ -91,8 +91,9 @@ var (
 )
 
 // Packed is an artifact most of whose bytes are still in its source files: a
-// read-only graph that streams a layer whenever it is fetched. At most 8 MiB of
-// packed bytes are kept in memory, which are not packed a second time. It is safe for concurrent use.
+// read-only graph that streams a layer whenever it is fetched. At most 6 MiB of
+// packed bytes are kept in memory, which are not packed a second time. It is safe
+// for concurrent use.
 type Packed struct {
 	*Artifact
 	// Warnings tell what was odd about the files, a sentence each.

@@ -371,7 +371,7 @@ func TestWrittenWhileHashed(t *testing.T) {
 // TestKept counts what stays in memory of layers: all, or the beginning of one in
 // blocks, or nothing.
 func TestKept(t *testing.T) {
-	const limit = 8 << 20
+	const limit = 6 << 20
 	noise := make([]byte, limit+1)
 	rand.NewChaCha8([32]byte{}).Read(noise)
 	for _, tt := range []struct {
