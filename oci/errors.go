@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -191,6 +192,8 @@ func (c *Client) classifyStatus(e *Error, r Reference, resp *errcode.ErrorRespon
 		kind, what = ErrNotFound, "does not have it"
 	case status == http.StatusConflict || status == http.StatusPreconditionFailed:
 		kind, what = ErrConflict, "refuses to change what is there"
+	case status == http.StatusBadRequest && slices.ContainsFunc(resp.Errors, isDigestInvalid):
+		kind, what = ErrCorrupt, "received other bytes than were sent"
 	case status == http.StatusRequestEntityTooLarge:
 		what = "takes no uploads of this size"
 	case status == http.StatusTooManyRequests:
@@ -209,6 +212,8 @@ func (c *Client) classifyStatus(e *Error, r Reference, resp *errcode.ErrorRespon
 	}
 	return detail, kind
 }
+
+func isDigestInvalid(e errcode.Error) bool { return e.Code == errcode.ErrorCodeDigestInvalid }
 
 // serverText is what a registry said, cleaned. Its details are left out: they
 // are structures meant for programs.

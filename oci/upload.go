@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -281,12 +282,19 @@ func errorResponse(resp *http.Response) *errcode.ErrorResponse {
 	var body struct {
 		Errors errcode.Errors `json:"errors"`
 	}
-	// What is no JSON says nothing beyond its status.
-	if json.NewDecoder(io.LimitReader(resp.Body, maxErrorBody)).Decode(&body) == nil {
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	if json.NewDecoder(bytes.NewReader(text)).Decode(&body) == nil {
 		answer.Errors = body.Errors
+	} else if code := errorCode().FindSubmatch(text); code != nil { // more was said than is read
+		answer.Errors = errcode.Errors{{Code: string(code[1])}}
 	}
-	return answer
+	return answer // what is no JSON says nothing beyond its status
 }
+
+// errorCode is the beginning of what registries say.
+var errorCode = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^\s*\{\s*"errors"\s*:\s*\[\s*\{\s*"code"\s*:\s*"([A-Z_]+)"`)
+})
 
 // saysCode reports whether the registry gave one of the codes as a reason.
 func (e *refusal) saysCode(codes ...string) bool {
@@ -560,6 +568,7 @@ func (u *upload) canGoOn(ctx context.Context, err error) goOn {
 	case mayPass(status):
 		return inThisSession
 	case status == http.StatusUnauthorized, status == http.StatusForbidden, status == http.StatusRequestEntityTooLarge:
+	case u.lost > 0 && !u.inParts && e.saysCode(errcode.ErrorCodeDigestInvalid): // as before: it is not by chance
 	case u.inParts, status == http.StatusNotFound, status == http.StatusGone,
 		e.saysCode(errcode.ErrorCodeBlobUploadUnknown, errcode.ErrorCodeBlobUploadInvalid, errcode.ErrorCodeDigestInvalid, errcode.ErrorCodeSizeInvalid):
 		// The session is gone, or the registry has other bytes than those

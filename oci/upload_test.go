@@ -176,9 +176,9 @@ func TestPushFaults(t *testing.T) {
 		{name: "blob stalls always", rules: bytes(0, Stall(Up, 1000)), kind: oci.ErrUnreachable, bound: 5 * time.Minute},
 		{name: "answer to a blob stalls", rules: bytes(1, Stall(Down, 0)), bound: time.Minute},
 		{name: "blob corrupt", rules: bytes(1, Corrupt(Up, Half))},
-		{name: "blob corrupt always", rules: bytes(0, Corrupt(Up, Half)), code: 400},
+		{name: "blob corrupt always", rules: bytes(0, Corrupt(Up, Half)), kind: oci.ErrCorrupt, code: 400},
 		{name: "blob truncated", rules: bytes(1, End(Up, Half))},
-		{name: "blob truncated always", rules: bytes(0, End(Up, Half)), code: 400},
+		{name: "blob truncated always", rules: bytes(0, End(Up, Half)), kind: oci.ErrCorrupt, code: 400},
 		{name: "blob 503", rules: bytes(1, Answer(Up, 503, "UNAVAILABLE"))},
 		{name: "blob 503 always", rules: bytes(0, Answer(Up, 503, "UNAVAILABLE")), kind: oci.ErrUnreachable, code: 503, bound: 20 * time.Second},
 		{name: "blob 500 when it was taken", rules: bytes(1, Answer(Down, 500, "UNKNOWN"))},
@@ -257,6 +257,30 @@ func TestPushFaults(t *testing.T) {
 					}
 				})
 			})
+		}
+	}
+}
+
+// TestAlteredUploadIsSentOnceMore, also where the registry's answer holds all that
+// it got.
+func TestAlteredUploadIsSentOnceMore(t *testing.T) {
+	t.Parallel()
+	for times, want := range map[int]int{1: 2, 0: 2} {
+		target, r := newTarget(t)
+		r.Inject(Rule{Method: "PUT", Kind: Uploads, Times: times, Mishap: Corrupt(Up, 40_000)})
+		blob := NewBlob("application/octet-stream", string(noise(50_000)))
+		err := target.Push(t.Context(), blob.Descriptor, bytes.NewReader(blob.Data))
+		if e := new(oci.Client).Explain("push", registryRef(r.Host, "ml/fraud", ""), err); times > 0 && err != nil || times == 0 && !errors.Is(e, oci.ErrCorrupt) {
+			t.Errorf("altered %d times (0: always): %v", times, e)
+		}
+		sent := 0
+		for _, e := range r.Exchanges() {
+			if e.Received > 0 {
+				sent++
+			}
+		}
+		if sent != want {
+			t.Errorf("altered %d times (0: always): sent %d times; want %d", times, sent, want)
 		}
 	}
 }
