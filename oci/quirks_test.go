@@ -430,6 +430,9 @@ func TestReadWithoutTLS(t *testing.T) {
 			return second(oci.List(t.Context(), target, oci.ListOptions{}))
 		}, true},
 		{"blob", Blobs, func(t *testing.T, target oci.Target) error { return second(installFrom(t, target, "v1", t.TempDir())) }, false},
+		{"whether a blob is there", Blobs, func(t *testing.T, target oci.Target) error {
+			return second(target.Exists(t.Context(), NewBlob("application/x-layer", "one").Descriptor))
+		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

@@ -106,7 +106,8 @@ func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
 const maxRedirects = 10
 
 // checkRedirect sees to it that nothing goes on without TLS but what is read and
-// has a digest to be verified by: neither what is sent, nor what a tag is. Another
+// has a digest to be verified by: neither what is sent, nor what a tag is, nor
+// whether a blob is there. Another
 // host does not learn of the session that sent it there. oras-go keeps credentials
 // back.
 func checkRedirect(req *http.Request, via []*http.Request) error {
@@ -114,7 +115,7 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 	switch {
 	case len(via) >= maxRedirects:
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
-	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && !(reads(first) && isBlob(first.URL.Path)):
+	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && !(first.Method == http.MethodGet && isBlob(first.URL.Path)):
 		return &answerError{first.URL.Host, req.Response.StatusCode, nil, "redirects to " + clean(req.URL.Host) + ", where there is no TLS", nil}
 	case !sameOrigin(first.URL, req.URL):
 		req.Header.Del("Referer")
