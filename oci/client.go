@@ -66,8 +66,8 @@ type Options struct {
 	// before it counts as cut; 0: 30 s. Registries get more for their answer to
 	// a large blob.
 	Stall time.Duration
-	// Progress is told of [Retried] events of single requests. Those of a blob
-	// go to the Progress of its transfer.
+	// Progress is told of [Retried] events of single requests, and of blobs that
+	// are read. Those of an install or an upload go to the Progress of its transfer.
 	Progress Progress
 	// LocalRoot is the directory of the local registry; see [LocalRoot]. ""
 	// is an error once a local reference is opened.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"slices"
 	"strings"
 
@@ -175,21 +174,6 @@ func fetchReference(ctx context.Context, t Target, reference string) (v1.Descrip
 		doc, err := manifest.ReadBlob(ctx, t, d, "manifest", maxManifest)
 		return d, doc, err
 	}
-	for n := 1; ; n++ {
-		d, doc, err := fetchOnce(ctx, fetcher, reference)
-		// What was cut or altered on its way may come whole another time.
-		_, reset := errors.AsType[*net.OpError](err)
-		onItsWay := isMismatch(err) || errors.Is(err, io.ErrUnexpectedEOF) || reset && d.Digest != ""
-		if !onItsWay || n == maxManifestTries || ctx.Err() != nil {
-			return d, doc, err
-		}
-	}
-}
-
-// maxManifestTries is how often a manifest is asked for until it comes whole.
-const maxManifestTries = 3
-
-func fetchOnce(ctx context.Context, fetcher registry.ReferenceFetcher, reference string) (v1.Descriptor, []byte, error) {
 	d, rc, err := fetcher.FetchReference(ctx, reference)
 	if err != nil {
 		return d, nil, err

@@ -134,6 +134,11 @@ func (d *downloader) open(ctx context.Context, l *manifest.Layer, mode fs.FileMo
 	return &delivery{p, nil, func() error { defer d.free(); return p.Close() }}, nil
 }
 
+// part is a range of a layer's blob.
+func (d *downloader) part(ctx context.Context, l *manifest.Layer, off, end int64) *part {
+	return &part{ctx: ctx, repo: d.repo, desc: l.Descriptor, title: l.Title, progress: d.progress, pause: d.pause, off: off, end: end}
+}
+
 // end closes the blob when it was read with the given error, which it returns.
 func (b *delivery) end(err error) error {
 	if b.partial != nil {
@@ -170,7 +175,10 @@ type partial struct {
 	alone  bool  // one connection at most
 	plain  bool  // the registry does not serve ranges
 	helped bool  // the other connections were started
-	err    error
+	// doubted: some of it may be no part of the blob. Its digest tells, once the
+	// rest is there; for the next run it is not worth that.
+	doubted bool
+	err     error
 }
 
 // piece is a part of a partial, of pieceSize bytes but for the last.
@@ -338,7 +346,12 @@ func (p *partial) answered(ctx context.Context, part *part) {
 // fetch writes what is in the registry between off and end.
 func (p *partial) fetch(ctx context.Context, off, end int64, buf []byte) error {
 	part := p.d.part(ctx, p.l, off, end)
-	defer part.Close()
+	defer func() {
+		part.Close()
+		p.mu.Lock()
+		p.doubted = p.doubted || part.doubted
+		p.mu.Unlock()
+	}()
 	p.mu.Lock()
 	alone := p.alone
 	part.plain = p.plain
@@ -427,7 +440,7 @@ func (p *partial) end(err error) error {
 	p.stop()
 	p.wg.Wait()
 	_, corrupt := errors.AsType[*manifest.CorruptError](err)
-	useless := corrupt || isBadContent(err) || isDiskFull(err) || p.had() == 0
+	useless := corrupt || isBadContent(err) || isDiskFull(err) || p.had() == 0 || p.doubted && err != nil
 	var cerr error
 	for i := range p.pieces {
 		cerr = errors.Join(cerr, p.tell(i))

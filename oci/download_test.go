@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -550,59 +551,102 @@ func TestWrongLengths(t *testing.T) {
 	}
 }
 
+// TestBodiesOfOtherLengths, which no header tells, are never kept.
+func TestBodiesOfOtherLengths(t *testing.T) {
+	t.Parallel()
+	for name, body := range map[string]func([]byte) []byte{
+		"longer": func(blob []byte) []byte { return append(bytes.Clone(blob), 0) },
+		"other":  func(blob []byte) []byte { return []byte("upstream timed out") },
+	} {
+		for way, o := range ways() {
+			t.Run(name+" "+way, func(t *testing.T) {
+				t.Parallel()
+				s := newShelf(t, map[string]string{"big.bin": static(3 * mib)})
+				s.spoil = func(w http.ResponseWriter, req *http.Request, blob []byte) {
+					w.Header().Set("Content-Type", "text/plain")
+					w.Header().Set("Transfer-Encoding", "chunked")
+					w.Write(body(blob))
+				}
+				dir := t.TempDir()
+				if _, err := s.pull(t, t.Context(), dir, o); err == nil {
+					t.Error("no error")
+				}
+				wantTree(t, dir, nil)
+				s.spoil = nil
+				if _, err := s.pull(t, t.Context(), dir, o); err != nil {
+					t.Fatal(err)
+				}
+				s.whole(t, dir)
+				if _, err := os.Stat(filepath.Join(dir, oci.PartialName(digest.FromBytes(s.layer())))); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("kept: %v", err)
+				}
+			})
+		}
+	}
+}
+
 // isCorrupt reports whether the client says of an error that bytes are not those
 // that were promised.
 func isCorrupt(err error) bool {
 	return errors.Is(new(oci.Client).Explain("pull", installed, err), oci.ErrCorrupt)
 }
 
-// TestPagesCostNothing: a proxy's page in place of a range leaves what was kept.
+// TestPagesCostNothing: a proxy's page in place of a range leaves what was kept,
+// whether it says how long it is or not.
 func TestPagesCostNothing(t *testing.T) {
 	t.Parallel()
-	const size = 8 * mib
-	eachWay(t, keepingWays(), size, func(t *testing.T, s *shelf, way string, o oci.InstallOptions) {
-		const page = "<html>no room upstream</html>"
-		pages := func(n int64) func(http.ResponseWriter, *http.Request, []byte) {
-			var count atomic.Int64
-			return func(w http.ResponseWriter, req *http.Request, blob []byte) {
-				if count.Add(1) > n {
-					answer(w, req, blob)
-					return
+	const page = "<html>no room upstream</html>"
+	for said, length := range map[string]string{fmt.Sprintf("%d bytes", len(page)): strconv.Itoa(len(page)), "a page": ""} {
+		t.Run(said, func(t *testing.T) {
+			t.Parallel()
+			eachWay(t, keepingWays(), 8*mib, func(t *testing.T, s *shelf, way string, o oci.InstallOptions) {
+				pages := func(n int64) func(http.ResponseWriter, *http.Request, []byte) {
+					var count atomic.Int64
+					return func(w http.ResponseWriter, req *http.Request, blob []byte) {
+						if count.Add(1) > n {
+							answer(w, req, blob)
+							return
+						}
+						w.Header().Set("Content-Type", "text/html")
+						if length != "" {
+							w.Header().Set("Content-Length", length)
+						} else {
+							w.Header().Set("Transfer-Encoding", "chunked")
+						}
+						io.WriteString(w, page)
+					}
 				}
-				w.Header().Set("Content-Type", "text/html")
-				w.Header().Set("Content-Length", strconv.Itoa(len(page)))
-				io.WriteString(w, page)
-			}
-		}
-		dir := interrupted(t, s, way, o)
-		s.spoil = pages(2)
-		_, err := s.pull(t, t.Context(), dir, o)
-		size := len(s.layer())
-		want := fmt.Sprintf("answers with %d bytes of text/html instead of the %d bytes of layer ", len(page), size)
-		if err == nil || !strings.Contains(err.Error(), want) || !isCorrupt(err) {
-			t.Errorf("%v; want an %v: %s", err, oci.ErrCorrupt, want)
-		}
-		if ranges, _ := s.asked(); len(ranges) != 2 {
-			t.Errorf("asked for %q; want two", ranges)
-		}
-		s.spoil = pages(1)
-		var told string
-		o.Progress = func(e oci.Event) {
-			if e.Kind == oci.Retried {
-				told = e.Reason
-			}
-		}
-		if _, err := s.pull(t, t.Context(), dir, o); err != nil {
-			t.Fatal(err)
-		}
-		s.whole(t, dir)
-		if ranges, sent := s.asked(); sent != int64(size-5*mib+len(page)) {
-			t.Errorf("%d bytes sent, ranges %q; want the page and what was not there", sent, ranges)
-		}
-		if !strings.HasPrefix(told, s.host+" answers with ") {
-			t.Errorf("told %q", told)
-		}
-	})
+				dir := interrupted(t, s, way, o)
+				s.spoil = pages(2)
+				_, err := s.pull(t, t.Context(), dir, o)
+				size := len(s.layer())
+				want := fmt.Sprintf("answers with %s of text/html instead of the %d bytes of layer ", said, size)
+				if err == nil || !strings.Contains(err.Error(), want) || !isCorrupt(err) {
+					t.Errorf("%v; want an %v: %s", err, oci.ErrCorrupt, want)
+				}
+				if ranges, _ := s.asked(); len(ranges) != 2 {
+					t.Errorf("asked for %q; want two", ranges)
+				}
+				s.spoil = pages(1)
+				var told string
+				o.Progress = func(e oci.Event) {
+					if e.Kind == oci.Retried {
+						told = e.Reason
+					}
+				}
+				if _, err := s.pull(t, t.Context(), dir, o); err != nil {
+					t.Fatal(err)
+				}
+				s.whole(t, dir)
+				if ranges, sent := s.asked(); sent != int64(size-5*mib+len(page)) {
+					t.Errorf("%d bytes sent, ranges %q; want the page and what was not there", sent, ranges)
+				}
+				if !strings.HasPrefix(told, s.host+" answers with ") {
+					t.Errorf("told %q", told)
+				}
+			})
+		})
+	}
 }
 
 // TestConcurrency counts the requests that run at once: as many as are allowed,

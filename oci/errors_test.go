@@ -264,7 +264,7 @@ func TestExplainBytes(t *testing.T) {
 		{"more bytes", func(w http.ResponseWriter, _ *http.Request) {
 			w.(http.Flusher).Flush() // no Content-Length
 			io.WriteString(w, "models")
-		}, oci.ErrCorrupt, "pull HOST/acme/fraud:v1: trailing data"},
+		}, oci.ErrCorrupt, fmt.Sprintf("pull HOST/acme/fraud:v1: read failed: blob %s is not what was promised: want %[1]s, got more than 5 bytes", desc.Digest)},
 		{"cut", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "5")
 			io.WriteString(w, "mo")

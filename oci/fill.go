@@ -1,9 +1,11 @@
 package oci
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"hash"
 	"io"
 	"slices"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"oras.land/oras-go/v2/registry"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
+	"galley/manifest"
 	"galley/oci/layout"
 )
 
@@ -93,10 +96,12 @@ func (f *filling) Exists(ctx context.Context, d v1.Descriptor) (bool, error) {
 // to a registry: open is its way to say that it was none.
 func (f *filling) Mount(ctx context.Context, d v1.Descriptor, from string, open func() (io.ReadCloser, error)) error {
 	if repo, ok := f.Target.(*repository); ok {
-		b := blob{Descriptor: d, from: from, progress: f.o.Progress, ahead: f.o.ahead.take(d), open: func(ctx context.Context) (io.ReadCloser, error) {
-			return f.src.Fetch(ctx, d)
-		}}
+		b := blob{Descriptor: d, from: from, progress: f.o.Progress, ahead: f.o.ahead.take(d),
+			open: func(ctx context.Context) (io.ReadCloser, error) { return f.open(ctx, d) }}
 		how, err := repo.upload(ctx, b)
+		if f.fetchesAgain(ctx, d, err) {
+			how, err = repo.upload(ctx, b)
+		}
 		if err != nil {
 			return err
 		}
@@ -115,6 +120,79 @@ func (f *filling) Mount(ctx context.Context, d v1.Descriptor, from string, open 
 	}
 	defer rc.Close()
 	return f.Push(ctx, d, rc)
+}
+
+// Push implements [content.Pusher]. It is the way of blobs to a layout, which
+// verifies them.
+func (f *filling) Push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
+	err := f.Target.Push(ctx, d, r)
+	if isManifest(d) || !f.fetchesAgain(ctx, d, err) {
+		return err
+	}
+	rc, err := (&observed{f.src, f.o.Progress}).Fetch(ctx, d)
+	if err != nil {
+		return &readError{err}
+	}
+	defer rc.Close()
+	return f.Target.Push(ctx, d, rc)
+}
+
+// open opens a blob to be sent. A source that does not hash what it gives, as a
+// packed artifact does, is not believed: a registry could only say that it got
+// something else.
+func (f *filling) open(ctx context.Context, d v1.Descriptor) (io.ReadCloser, error) {
+	rc, err := f.src.Fetch(ctx, d)
+	if _, hashed := f.src.(*manifest.Packed); err != nil || hashed || d.Digest.Validate() != nil {
+		return rc, err
+	}
+	return &checked{rc, d, d.Digest.Algorithm().Hash()}, nil
+}
+
+// fetchesAgain reports whether a copy failed for wrong bytes of the source, which
+// may have changed on their way: they are fetched once more, as in a pull.
+func (f *filling) fetchesAgain(ctx context.Context, d v1.Descriptor, err error) bool {
+	if ctx.Err() != nil || !isWrong(err, d) && !errors.Is(err, content.ErrMismatchedDigest) {
+		return false
+	}
+	name := d.Annotations[v1.AnnotationTitle]
+	f.o.Progress.emit(Event{Kind: Retried, Descriptor: d, Name: name, Reason: clean(err.Error())})
+	f.o.Progress.emit(Event{Kind: Resumed, Descriptor: d, Name: name})
+	return true
+}
+
+// checked is a blob that ends in a [*manifest.CorruptError] if it is not what its
+// digest says. Of what was passed over it cannot tell.
+type checked struct {
+	io.ReadCloser
+	d v1.Descriptor
+	h hash.Hash // of all until here; nil: unknown
+}
+
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p)
+	if c.h == nil {
+		return n, err
+	}
+	c.h.Write(p[:n])
+	if err == io.EOF {
+		if got := digest.NewDigest(c.d.Digest.Algorithm(), c.h); got != c.d.Digest {
+			what := cmp.Or(c.d.Annotations[v1.AnnotationTitle], "blob")
+			err = &manifest.CorruptError{What: what, Want: c.d.Digest.String(), Got: got.String()}
+		}
+	}
+	return n, err
+}
+
+// Seek passes over what the target has, once, at the beginning.
+func (c *checked) Seek(offset int64, whence int) (int64, error) {
+	if seeker, ok := c.ReadCloser.(io.Seeker); ok {
+		c.h = nil
+		return seeker.Seek(offset, whence)
+	}
+	if whence != io.SeekStart {
+		return 0, errors.ErrUnsupported
+	}
+	return io.CopyN(io.Discard, c, offset)
 }
 
 // from is the repository that a registry is asked to take the blob from: where

@@ -4,12 +4,13 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
 
-	"oras.land/oras-go/v2/registry/remote/auth"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"galley/manifest"
 )
@@ -26,21 +27,22 @@ const (
 // no need of If-Range.
 type part struct {
 	ctx      context.Context
-	d        *downloader
-	l        *manifest.Layer
+	repo     *repository
+	desc     v1.Descriptor
+	title    string   // what people call it, or empty
+	progress Progress // of what moves, and of waiting
+	pause    func(context.Context, time.Duration) error
 	off, end int64 // of what is still to come
 	plain    bool  // the registry does not serve ranges as it should
 
-	body   io.ReadCloser
-	left   int64 // bytes of the answer that are to be read
-	cuts   int   // in a row
-	gained int64 // since the last
-	odd    bool  // an answer was another than that to the question
-	err    error // what the reading ended with
-}
-
-func (d *downloader) part(ctx context.Context, l *manifest.Layer, off, end int64) *part {
-	return &part{ctx: ctx, d: d, l: l, off: off, end: end}
+	body    io.ReadCloser
+	left    int64 // bytes of the answer that are to be read
+	unsized bool  // the answer does not say how many it has
+	doubted bool  // such an answer ended early: it may have been something else
+	cuts    int   // in a row
+	gained  int64 // since the last
+	odd     bool  // an answer was another than that to the question
+	err     error // what the reading ended with
 }
 
 // Read implements [io.Reader]. After an error there is nothing more to read: a
@@ -50,7 +52,9 @@ func (p *part) Read(b []byte) (int, error) {
 		return 0, p.err
 	}
 	n, err := p.read(b)
-	p.err = err
+	if err != io.EOF { // after which one may still seek
+		p.err = err
+	}
 	return n, err
 }
 
@@ -64,21 +68,57 @@ func (p *part) read(b []byte) (int, error) {
 		n, err := p.body.Read(b[:min(int64(len(b)), p.left)])
 		p.off, p.left, p.gained = p.off+int64(n), p.left-int64(n), p.gained+int64(n)
 		if n > 0 {
-			p.d.progress.emit(Event{Kind: Moved, Descriptor: p.l.Descriptor, Name: p.l.Title, Bytes: int64(n)})
+			p.progress.emit(Event{Kind: Moved, Descriptor: p.desc, Name: p.title, Bytes: int64(n)})
 		}
-		if p.left == 0 || err != nil {
+		switch {
+		case p.left == 0:
+			err = p.ended(err)
 			p.Close()
-		}
-		if err != nil && p.left > 0 {
+		case err != nil:
+			p.Close()
+			p.doubted = p.doubted || p.unsized && err == io.EOF
 			err = p.cut(err)
-		} else {
-			err = nil
 		}
 		if n > 0 || err != nil || len(b) == 0 {
 			return n, err
 		}
 	}
 	return 0, io.EOF
+}
+
+// ended looks behind the last byte of an answer that does not say how many it
+// has, and of which the last Read returned err: what is longer than the blob is
+// not the blob. What is shorter may be the blob, cut before a proxy that ends it as
+// if that were all: it counts as cut, and as doubted.
+func (p *part) ended(err error) error {
+	if !p.unsized || p.end < p.desc.Size {
+		return nil
+	}
+	for err == nil {
+		var n int
+		if n, err = p.body.Read(make([]byte, 1)); n > 0 {
+			return &manifest.CorruptError{What: p.what(), Want: p.desc.Digest.String(), Got: fmt.Sprintf("more than %d bytes", p.desc.Size)}
+		}
+	}
+	return nil
+}
+
+// Seek implements [io.Seeker]. The next Read asks for what comes there.
+func (p *part) Seek(offset int64, whence int) (int64, error) {
+	switch whence {
+	case io.SeekCurrent:
+		offset += p.off
+	case io.SeekEnd:
+		offset += p.end
+	}
+	if offset < 0 || offset > p.end {
+		return 0, fmt.Errorf("seek to %d in the %d bytes of %s", offset, p.end, p.what())
+	}
+	if offset != p.off {
+		p.Close()
+		p.off = offset
+	}
+	return offset, nil
 }
 
 // Close ends the request, if one is under way.
@@ -89,6 +129,22 @@ func (p *part) Close() error {
 	err := p.body.Close()
 	p.body = nil
 	return err
+}
+
+// what names the blob.
+func (p *part) what() string {
+	if p.title == "" {
+		return "blob " + p.desc.Digest.String()
+	}
+	return "layer " + p.title
+}
+
+// about names the layer in an error; a blob without title its reader can name.
+func (p *part) about(err error) error {
+	if p.title == "" {
+		return err
+	}
+	return fmt.Errorf("layer %s: %w", p.title, err)
 }
 
 // cut decides whether to ask again after the body of an answer ended with err,
@@ -106,7 +162,7 @@ func (p *part) cut(err error) error {
 		err = io.ErrUnexpectedEOF
 	}
 	if p.cuts > maxCuts {
-		return fmt.Errorf("layer %s: %w", p.l.Title, err)
+		return p.about(err)
 	}
 	var wait time.Duration
 	if p.cuts > 1 { // most are by chance, and alone
@@ -117,15 +173,14 @@ func (p *part) cut(err error) error {
 
 // wait waits before the registry is asked again.
 func (p *part) wait(why error, wait time.Duration) error {
-	d := p.l.Descriptor
-	p.d.progress.emit(Event{Kind: Retried, Descriptor: d, Name: p.l.Title, Reason: reason(p.d.repo.Reference.Registry, why), Wait: wait})
-	return p.d.pause(p.ctx, wait)
+	p.progress.emit(Event{Kind: Retried, Descriptor: p.desc, Name: p.title, Reason: reason(p.repo.Reference.Registry, why), Wait: wait})
+	return p.pause(p.ctx, wait)
 }
 
 // open sends the request for what is still to come.
 func (p *part) open() error {
 	for {
-		ranged := (p.off > 0 || p.end < p.l.Descriptor.Size) && !p.plain
+		ranged := (p.off > 0 || p.end < p.desc.Size) && !p.plain
 		resp, err := p.send(ranged)
 		if err != nil {
 			return err
@@ -142,37 +197,36 @@ func (p *part) open() error {
 }
 
 func (p *part) send(ranged bool) (*http.Response, error) {
-	ctx := auth.AppendRepositoryScope(p.ctx, p.d.repo.Reference, auth.ActionPull)
-	u := p.d.repo.home()
-	u.Path = "/v2/" + p.d.repo.Reference.Repository + "/blobs/" + p.l.Descriptor.Digest.String()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	req, err := p.repo.blobRequest(p.ctx, http.MethodGet, p.desc)
 	if err != nil {
 		return nil, err
 	}
 	if ranged {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", p.off, p.end-1))
 	}
-	return p.d.repo.Client.Do(req)
+	return p.repo.Client.Do(req)
 }
 
 // accept makes the answer the body to be read, or says to ask again.
 func (p *part) accept(resp *http.Response, ranged bool) (again bool, err error) {
 	switch status := resp.StatusCode; {
 	case status == http.StatusPartialContent && ranged:
-		to, ok := contentRange(resp.Header.Get("Content-Range"), p.off, p.l.Descriptor.Size)
+		to, ok := contentRange(resp.Header.Get("Content-Range"), p.off, p.desc.Size)
 		if !ok {
 			// It says that it sends something else than it was asked for:
 			// whoever does not know what a range is may still know the whole.
 			p.plain = true
 			return true, nil
 		}
-		p.body, p.left = resp.Body, min(to, p.end)-p.off
+		p.body, p.left, p.unsized = resp.Body, min(to, p.end)-p.off, false
 		return false, nil
 	case status == http.StatusRequestedRangeNotSatisfiable && ranged:
 		p.plain = true
 		return true, nil
 	case status == http.StatusOK:
-		if n := resp.ContentLength; n >= 0 && n != p.l.Descriptor.Size {
+		mediaType, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+		p.unsized = resp.ContentLength < 0
+		if !p.unsized && resp.ContentLength != p.desc.Size || p.unsized && isHTML(mediaType) {
 			return p.other(resp)
 		}
 		p.plain = p.plain || ranged
@@ -182,20 +236,24 @@ func (p *part) accept(resp *http.Response, ranged bool) (again bool, err error) 
 		p.body, p.left = resp.Body, p.end-p.off
 		return false, nil
 	case status == http.StatusNotFound:
-		return false, fmt.Errorf("layer %s: %s: %w", p.l.Title, p.l.Descriptor.Digest, ErrNotFound)
+		return false, p.about(fmt.Errorf("%s: %w", p.desc.Digest, ErrNotFound))
 	}
 	return false, errorResponse(resp)
 }
 
-// other asks once more after an answer of another length than the blob's: it may
-// be the page of a proxy. It says nothing of the bytes that came before.
+// other asks once more after an answer of another length than the blob's, or a web
+// page of unknown length: it may be that of a proxy. It says nothing of the bytes
+// that came before.
 func (p *part) other(resp *http.Response) (again bool, err error) {
-	kind := ""
+	got := fmt.Sprintf("%d bytes", resp.ContentLength)
+	if p.unsized {
+		got = "a page"
+	}
 	if t := resp.Header.Get("Content-Type"); t != "" {
-		kind = " of " + clean(t)
+		got += " of " + clean(t)
 	}
 	err = &answerError{resp.Request.URL.Host, resp.StatusCode, ErrCorrupt,
-		fmt.Sprintf("answers with %d bytes%s instead of the %d bytes of layer %s", resp.ContentLength, kind, p.l.Descriptor.Size, p.l.Title), nil}
+		fmt.Sprintf("answers with %s instead of the %d bytes of %s", got, p.desc.Size, p.what()), nil}
 	if p.odd {
 		return false, err
 	}

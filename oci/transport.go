@@ -45,7 +45,7 @@ func (s *session) Do(req *http.Request) (*http.Response, error) {
 		ctx := auth.AppendRepositoryScope(req.Context(), s.ref, auth.ActionPull, auth.ActionPush)
 		req = req.WithContext(ctx)
 	}
-	if req.Body != nil && req.GetBody == nil && strings.Contains(req.URL.Path, "/manifests/") {
+	if req.Body != nil && req.GetBody == nil && isManifestPath(req) {
 		// A manifest copied from elsewhere: keep it, for the answer may be
 		// that it has to be sent again with a token.
 		body, err := io.ReadAll(io.LimitReader(req.Body, maxReplay+1))
@@ -67,13 +67,16 @@ func (s *session) Do(req *http.Request) (*http.Response, error) {
 			resp, err = s.auth.Do(req)
 		}
 	}
+	if err == nil && reads(req) && isManifestPath(req) {
+		return s.whole(req, resp)
+	}
 	return resp, err
 }
 
 // altered reports whether a registry took another manifest than was sent.
 func altered(req *http.Request, resp *http.Response) bool {
 	took := digest.Digest(resp.Header.Get("Docker-Content-Digest"))
-	if req.Method != http.MethodPut || req.GetBody == nil || resp.StatusCode != http.StatusCreated || !strings.Contains(req.URL.Path, "/manifests/") || took.Validate() != nil {
+	if req.Method != http.MethodPut || req.GetBody == nil || resp.StatusCode != http.StatusCreated || !isManifestPath(req) || took.Validate() != nil {
 		return false
 	}
 	body, err := req.GetBody()

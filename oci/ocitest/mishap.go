@@ -461,6 +461,14 @@ func Length(by int64) Mishap {
 	}
 }
 
+// Chunked tells no Content-Length.
+func Chunked() Mishap {
+	return Header(func(h http.Header) {
+		h.Del("Content-Length")
+		h.Set("Transfer-Encoding", "chunked") // else net/http counts what is short
+	})
+}
+
 // Location edits where an answer says that something is; u has scheme and host.
 func Location(edit func(u *url.URL)) Mishap {
 	return func(p *Passage, w http.ResponseWriter, r *http.Request) {
