@@ -1,7 +1,6 @@
 package oci
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -125,7 +124,7 @@ func (f *filling) Mount(ctx context.Context, d v1.Descriptor, from string, open 
 // Push implements [content.Pusher]. It is the way of blobs to a layout, which
 // verifies them.
 func (f *filling) Push(ctx context.Context, d v1.Descriptor, r io.Reader) error {
-	err := f.Target.Push(ctx, d, r)
+	err := wrongSource(f.Target.Push(ctx, d, r), d)
 	if isManifest(d) || !f.fetchesAgain(ctx, d, err) {
 		return err
 	}
@@ -134,7 +133,23 @@ func (f *filling) Push(ctx context.Context, d v1.Descriptor, r io.Reader) error 
 		return &readError{err}
 	}
 	defer rc.Close()
-	return f.Target.Push(ctx, d, rc)
+	return wrongSource(f.Target.Push(ctx, d, rc), d)
+}
+
+// wrongSource is err, or that the source has other bytes, which a target found.
+func wrongSource(err error, d v1.Descriptor) error {
+	if !errors.Is(err, content.ErrMismatchedDigest) {
+		return err
+	}
+	return &readError{&manifest.CorruptError{What: whatIs(d), Want: d.Digest.String(), Got: "other bytes"}}
+}
+
+// whatIs names a blob.
+func whatIs(d v1.Descriptor) string {
+	if title := d.Annotations[v1.AnnotationTitle]; title != "" {
+		return "layer " + title
+	}
+	return "blob " + d.Digest.String()
 }
 
 // open opens a blob to be sent. A source that does not hash what it gives, as a
@@ -151,7 +166,7 @@ func (f *filling) open(ctx context.Context, d v1.Descriptor) (io.ReadCloser, err
 // fetchesAgain reports whether a copy failed for wrong bytes of the source, which
 // may have changed on their way: they are fetched once more, as in a pull.
 func (f *filling) fetchesAgain(ctx context.Context, d v1.Descriptor, err error) bool {
-	if ctx.Err() != nil || !isWrong(err, d) && !errors.Is(err, content.ErrMismatchedDigest) {
+	if ctx.Err() != nil || !isWrong(err, d) {
 		return false
 	}
 	name := d.Annotations[v1.AnnotationTitle]
@@ -176,8 +191,7 @@ func (c *checked) Read(p []byte) (int, error) {
 	c.h.Write(p[:n])
 	if err == io.EOF {
 		if got := digest.NewDigest(c.d.Digest.Algorithm(), c.h); got != c.d.Digest {
-			what := cmp.Or(c.d.Annotations[v1.AnnotationTitle], "blob")
-			err = &manifest.CorruptError{What: what, Want: c.d.Digest.String(), Got: got.String()}
+			err = &manifest.CorruptError{What: whatIs(c.d), Want: c.d.Digest.String(), Got: got.String()}
 		}
 	}
 	return n, err

@@ -134,7 +134,7 @@ func (p *part) Close() error {
 // what names the blob.
 func (p *part) what() string {
 	if p.title == "" {
-		return "blob " + p.desc.Digest.String()
+		return whatIs(p.desc)
 	}
 	return "layer " + p.title
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -12,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/pprof"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -135,6 +135,12 @@ func TestFaults(t *testing.T) {
 				newFaulty(t).testPull(f)
 			})
 		}
+		for _, f := range pulls {
+			t.Run("read/"+f.name, func(t *testing.T) {
+				t.Parallel()
+				newFaulty(t).testRead(f)
+			})
+		}
 		for _, f := range pushes {
 			t.Run("push/"+f.name, func(t *testing.T) {
 				t.Parallel()
@@ -204,6 +210,7 @@ type faulty struct {
 	*testing.T
 	*ocitest.Registry
 	home     string
+	said     string            // on stdout, by the last galley
 	old, new map[string]string // files of a project, by path
 }
 
@@ -229,10 +236,11 @@ func (f *faulty) galley(args ...string) (code int, story string) {
 }
 
 func (f *faulty) galleyIn(ctx context.Context, args ...string) (code int, story string) {
-	var stderr bytes.Buffer
-	code = run(ctx, args, strings.NewReader(""), io.Discard, &stderr, func(name string) string {
+	var stdout, stderr bytes.Buffer
+	code = run(ctx, args, strings.NewReader(""), &stdout, &stderr, func(name string) string {
 		return map[string]string{"HOME": f.home}[name]
 	})
+	f.said = stdout.String()
 	return code, stderr.String()
 }
 
@@ -334,6 +342,39 @@ func (f *faulty) testPull(want fault) {
 	}
 	f.must(f.galley("pull", repo+":new", "-o", dir))
 	f.same(f.files(dir), f.new)
+}
+
+// testRead reads an artifact in every other way: the answer is right, or there is
+// an error, and the next one is right.
+func (f *faulty) testRead(want fault) {
+	ref, layout := f.Host+"/ml/fraud:new", "oci:"+filepath.Join(f.TempDir(), "copy")+":new"
+	f.must(f.galley(f.pushArgs(ref, f.new)...))
+	once := slices.Contains([]string{"corrupt", "corrupt in its last byte"}, want.name)
+	wrong := once || slices.Contains([]string{"always corrupt", "always short", "404"}, want.name)
+	for _, args := range [][]string{
+		{"verify", ref},
+		{"scan", ref},
+		{"cat", ref, exampleFiles[0]},
+		{"cp", ref, layout},
+	} {
+		f.Run(args[0], func(t *testing.T) {
+			f, want := *f, want
+			f.T = t
+			switch {
+			case wrong && args[0] == "verify": // that is its answer
+				want.code = 3
+			case once && args[0] != "cp": // which fetches again, as pull does
+				want.code = 1
+			}
+			code, _ := f.harm(want, args...)
+			said := f.said
+			f.must(f.galley(args...))
+			if code == 0 && said != f.said {
+				f.Errorf("said %.200q; want %.200q", said, f.said)
+			}
+		})
+	}
+	f.same(f.pull(layout), f.new)
 }
 
 // testPush moves a tag from an old version to a new one.
