@@ -20,9 +20,10 @@ const maxCache = 64 << 20
 
 // CacheDir returns the directory of galley's caches: $GALLEY_CACHE, else
 // galley's place in the user's cache directory; "" if there is no such place.
-// env looks up environment variables, as [os.Getenv] does.
+// A relative path is ignored, as XDG has it: it would name another directory
+// wherever galley runs. env looks up environment variables, as [os.Getenv] does.
 func CacheDir(env func(string) string) string {
-	if dir := env("GALLEY_CACHE"); dir != "" {
+	if dir := env("GALLEY_CACHE"); filepath.IsAbs(dir) {
 		return dir
 	}
 	user, err := os.UserCacheDir()

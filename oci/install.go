@@ -509,7 +509,7 @@ func isWrong(err error, d v1.Descriptor) bool {
 
 // isDiskFull reports whether there is no room for a file.
 func isDiskFull(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return slices.ContainsFunc(diskFull, func(full error) bool { return errors.Is(err, full) })
 }
 
 // layerFiles are the files of one layer that was read.

@@ -254,6 +254,9 @@ func (a *app) client() (*oci.Client, error) {
 		return nil, err
 	}
 	cache := oci.CacheDir(a.env)
+	if dir := a.env("GALLEY_CACHE"); dir != "" && dir != cache {
+		a.warn("GALLEY_CACHE is no absolute path, and ignored: %s", printable(dir))
+	}
 	if a.flags.noCache {
 		cache = ""
 	}

@@ -377,6 +377,20 @@ func (f *faulty) testRead(want fault) {
 	f.same(f.pull(layout), f.new)
 }
 
+// TestKeepingWaitsNoLonger than it may, though the registry asks for a minute.
+func TestKeepingWaitsNoLonger(t *testing.T) {
+	t.Parallel()
+	f := newFaulty(t)
+	ref, dir := f.Host+"/ml/fraud:new", t.TempDir()
+	f.must(f.galley(f.pushArgs(ref, f.new)...))
+	f.must(f.galley("pull", ref, "-o", dir))
+	f.Inject(rule("", "", 0, refuse(ocitest.Up, 503, "UNAVAILABLE", "Retry-After", "60"))...)
+	code, story := f.galley("pull", ref, "-o", dir, "--keep-if-unreachable", "--timeout", "100ms")
+	if code != 0 || !strings.Contains(story, "answered 503; again in 6") || !strings.Contains(story, "keeping ") {
+		t.Errorf("exit code %d\n%s", code, story)
+	}
+}
+
 // testPush moves a tag from an old version to a new one.
 func (f *faulty) testPush(want fault) {
 	tag := f.Host + "/ml/fraud:candidate"
