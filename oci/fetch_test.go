@@ -411,3 +411,52 @@ func TestCopyGoesOnAtBothEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestCopyGivesUpOnItsSource when that has been asked as often as a pull would ask.
+// What went up is there for the next copy.
+func TestCopyGivesUpOnItsSource(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		from, to := newSite(t), newSite(t)
+		defer from.close()
+		defer to.close()
+		const size = 3_000_000
+		_, src := from.open(t, oci.Options{})
+		c, _ := to.open(t, oci.Options{CacheDir: t.TempDir()})
+		dst, err := c.Create(t.Context(), registryRef("localhost:5001", "ml/fraud", ""))
+		check(t, err)
+		p := heavy(t, size)
+		_, err = oci.Push(t.Context(), src, p, oci.PushOptions{Tags: []string{"v1"}})
+		check(t, err)
+		layer := layerOf(p, size)
+		from.Exchanges()
+		from.Inject(Rule{Method: "GET", Blob: layer.Digest, Times: 1, Mishap: Cut(Down, 2_000_000)},
+			Rule{Method: "GET", Blob: layer.Digest, Skip: 1, Mishap: Cut(Down, 0)})
+		ask := func() (gets int, received int64, err error) {
+			_, err = oci.CopyReference(t.Context(), dst, src, "v1", oci.TagRules{}, oci.CopyOptions{Tags: []string{"v1"}})
+			for _, e := range from.Exchanges() {
+				if strings.HasSuffix(e.Path, layer.Digest.String()) {
+					gets++
+				}
+			}
+			for _, e := range to.Exchanges() {
+				received += e.Received
+			}
+			return gets, received, err
+		}
+		gets, _, err := ask()
+		if err = c.Explain("copy", registryRef(siteHost, "ml/fraud", "v1"), err); !errors.Is(err, oci.ErrUnreachable) || !oci.FromSource(err) {
+			t.Errorf("%v; want %v, of the source", err, oci.ErrUnreachable)
+		}
+		if gets > 1+6+5 { // the second is sent six times, by net/http also once on each idle connection
+			t.Errorf("%d requests for the layer", gets)
+		}
+		from.Calm()
+		_, received, err := ask()
+		check(t, err)
+		to.complete(t, "v1", p.Root)
+		if most := layer.Size - 1_900_000 + 50_000; received > most {
+			t.Errorf("%d bytes sent again; want at most %d", received, most)
+		}
+	})
+}

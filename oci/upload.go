@@ -490,7 +490,7 @@ func (u *upload) finish(ctx context.Context) error {
 		}
 		wait := backOff(tries, asked)
 		if again == never || tries >= maxRetries || u.silent()+wait > uploadBudget+u.answerTime() {
-			if _, ok := errors.AsType[*readError](err); ok {
+			if _, ok := errors.AsType[*readError](err); ok && !wasCut(err) {
 				u.cancel(ctx, u.session) // its bytes will not come any more
 				u.forget()
 			}
@@ -549,8 +549,8 @@ const (
 
 // canGoOn decides what may help.
 func (u *upload) canGoOn(ctx context.Context, err error) goOn {
-	if ctx.Err() != nil {
-		return never
+	if _, ok := errors.AsType[*readError](err); ok || ctx.Err() != nil {
+		return never // a registry that is read has been asked as often as it helps
 	}
 	e, ok := errors.AsType[*refusal](err)
 	if !ok {
