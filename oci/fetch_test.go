@@ -372,42 +372,67 @@ func TestCopyOfWrongBytes(t *testing.T) {
 	}
 }
 
+// copying is a site with a model of 3 MB, and another one to copy it to.
+type copying struct {
+	from, to *site
+	src, dst oci.Target
+	c        *oci.Client // of dst
+	p        *manifest.Packed
+	layer    v1.Descriptor // of the model
+}
+
+func newCopying(t *testing.T) *copying {
+	const size = 3_000_000
+	s := &copying{from: newSite(t), to: newSite(t), p: heavy(t, size)}
+	s.layer = layerOf(s.p, size)
+	_, s.src = s.from.open(t, oci.Options{})
+	s.c, _ = s.to.open(t, oci.Options{CacheDir: t.TempDir()})
+	var err error
+	s.dst, err = s.c.Create(t.Context(), registryRef("localhost:5001", "ml/fraud", ""))
+	check(t, err)
+	_, err = oci.Push(t.Context(), s.src, s.p, oci.PushOptions{Tags: []string{"v1"}})
+	check(t, err)
+	s.from.Exchanges()
+	return s
+}
+
+func (s *copying) close() {
+	s.from.close()
+	s.to.close()
+}
+
+// copy copies, and returns the requests for the layer and how much went up.
+func (s *copying) copy(t *testing.T) (gets []Exchange, received int64, err error) {
+	_, err = oci.CopyReference(t.Context(), s.dst, s.src, "v1", oci.TagRules{}, oci.CopyOptions{Tags: []string{"v1"}})
+	for _, e := range s.from.Exchanges() {
+		if strings.HasSuffix(e.Path, s.layer.Digest.String()) {
+			gets = append(gets, e)
+		}
+	}
+	for _, e := range s.to.Exchanges() {
+		received += e.Received
+	}
+	return gets, received, err
+}
+
 // TestCopyGoesOnAtBothEnds cuts a download and the upload that it feeds: neither
 // costs the other what it has.
 func TestCopyGoesOnAtBothEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from, to := newSite(t), newSite(t)
-		defer from.close()
-		defer to.close()
-		const size = 3_000_000
-		_, src := from.open(t, oci.Options{})
-		c, _ := to.open(t, oci.Options{})
-		dst, err := c.Create(t.Context(), registryRef("localhost:5001", "ml/fraud", ""))
+		s := newCopying(t)
+		defer s.close()
+		s.from.Inject(get(2, Cut(Down, 900_000)))
+		s.to.Inject(Rule{Method: "PATCH", Kind: Uploads, Times: 2, Mishap: Cut(Up, 700_000)})
+		gets, received, err := s.copy(t)
 		check(t, err)
-		p := heavy(t, size)
-		_, err = oci.Push(t.Context(), src, p, oci.PushOptions{Tags: []string{"v1"}})
-		check(t, err)
-		from.Exchanges()
-		from.Inject(get(2, Cut(Down, 900_000)))
-		to.Inject(Rule{Method: "PATCH", Kind: Uploads, Times: 2, Mishap: Cut(Up, 700_000)})
-		_, err = oci.CopyReference(t.Context(), dst, src, "v1", oci.TagRules{}, oci.CopyOptions{Tags: []string{"v1"}})
-		check(t, err)
-		to.complete(t, "v1", p.Root)
-		layer := layerOf(p, size)
-		var sent, received int64
-		var asked []string
-		for _, e := range from.Exchanges() {
-			if strings.HasSuffix(e.Path, layer.Digest.String()) {
-				sent += e.Sent
-				asked = append(asked, e.Range)
-			}
+		s.to.complete(t, "v1", s.p.Root)
+		var sent int64
+		for _, e := range gets {
+			sent += e.Sent
 		}
-		for _, e := range to.Exchanges() {
-			received += e.Received
-		}
-		if most := layer.Size + layer.Size/10; sent > most || received > most {
-			t.Errorf("%d bytes sent, %d received; want at most %d; ranges %q", sent, received, most, asked)
+		if most := s.layer.Size + s.layer.Size/10; sent > most || received > most {
+			t.Errorf("%d bytes sent, %d received; want at most %d; ranges %q", sent, received, most, ranges(gets))
 		}
 	})
 }
@@ -417,45 +442,22 @@ func TestCopyGoesOnAtBothEnds(t *testing.T) {
 func TestCopyGivesUpOnItsSource(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		from, to := newSite(t), newSite(t)
-		defer from.close()
-		defer to.close()
-		const size = 3_000_000
-		_, src := from.open(t, oci.Options{})
-		c, _ := to.open(t, oci.Options{CacheDir: t.TempDir()})
-		dst, err := c.Create(t.Context(), registryRef("localhost:5001", "ml/fraud", ""))
-		check(t, err)
-		p := heavy(t, size)
-		_, err = oci.Push(t.Context(), src, p, oci.PushOptions{Tags: []string{"v1"}})
-		check(t, err)
-		layer := layerOf(p, size)
-		from.Exchanges()
-		from.Inject(Rule{Method: "GET", Blob: layer.Digest, Times: 1, Mishap: Cut(Down, 2_000_000)},
-			Rule{Method: "GET", Blob: layer.Digest, Skip: 1, Mishap: Cut(Down, 0)})
-		ask := func() (gets int, received int64, err error) {
-			_, err = oci.CopyReference(t.Context(), dst, src, "v1", oci.TagRules{}, oci.CopyOptions{Tags: []string{"v1"}})
-			for _, e := range from.Exchanges() {
-				if strings.HasSuffix(e.Path, layer.Digest.String()) {
-					gets++
-				}
-			}
-			for _, e := range to.Exchanges() {
-				received += e.Received
-			}
-			return gets, received, err
-		}
-		gets, _, err := ask()
-		if err = c.Explain("copy", registryRef(siteHost, "ml/fraud", "v1"), err); !errors.Is(err, oci.ErrUnreachable) || !oci.FromSource(err) {
+		s := newCopying(t)
+		defer s.close()
+		s.from.Inject(Rule{Method: "GET", Blob: s.layer.Digest, Times: 1, Mishap: Cut(Down, 2_000_000)},
+			Rule{Method: "GET", Blob: s.layer.Digest, Skip: 1, Mishap: Cut(Down, 0)})
+		gets, _, err := s.copy(t)
+		if err = s.c.Explain("copy", registryRef(siteHost, "ml/fraud", "v1"), err); !errors.Is(err, oci.ErrUnreachable) || !oci.FromSource(err) {
 			t.Errorf("%v; want %v, of the source", err, oci.ErrUnreachable)
 		}
-		if gets > 1+6+5 { // the second is sent six times, by net/http also once on each idle connection
-			t.Errorf("%d requests for the layer", gets)
+		if len(gets) > 1+6+5 { // the second is sent six times, by net/http also once on each idle connection
+			t.Errorf("%d requests for the layer", len(gets))
 		}
-		from.Calm()
-		_, received, err := ask()
+		s.from.Calm()
+		_, received, err := s.copy(t)
 		check(t, err)
-		to.complete(t, "v1", p.Root)
-		if most := layer.Size - 1_900_000 + 50_000; received > most {
+		s.to.complete(t, "v1", s.p.Root)
+		if most := s.layer.Size - 1_900_000 + 50_000; received > most {
 			t.Errorf("%d bytes sent again; want at most %d", received, most)
 		}
 	})
