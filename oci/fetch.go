@@ -72,13 +72,22 @@ func (r *repository) blobRequest(ctx context.Context, method string, d v1.Descri
 	return http.NewRequestWithContext(auth.AppendRepositoryScope(ctx, r.Reference, auth.ActionPull), method, u.String(), nil)
 }
 
-// maxManifestTries is how often a manifest is asked for until it comes whole.
+// maxManifestTries is how often a manifest, or a list, is asked for until it comes
+// whole.
 const maxManifestTries = 3
 
-// whole reads the manifest that a registry answered with and sees to it that the
-// answer tells its length and its digest, without which oras-go takes none. One
-// that was cut or altered on its way is asked for again. A HEAD that leaves the
-// length out, or the digest of a tag, becomes a GET.
+// isManifestPath reports whether a request is about a manifest.
+func isManifestPath(req *http.Request) bool { return strings.Contains(req.URL.Path, "/manifests/") }
+
+// isListPath reports whether a request is for a page of tags or referrers.
+func isListPath(req *http.Request) bool {
+	return strings.HasSuffix(req.URL.Path, "/tags/list") || strings.Contains(req.URL.Path, "/referrers/")
+}
+
+// whole reads the manifest or list that a registry answered with, and asks again for
+// one that was cut or altered on its way. An answer about a manifest tells its length
+// and its digest then, without which oras-go takes none: a HEAD that leaves the length
+// out, or the digest of a tag, becomes a GET.
 func (s *session) whole(req *http.Request, resp *http.Response) (*http.Response, error) {
 	head := req.Method == http.MethodHead
 	if resp.StatusCode != http.StatusOK || head && tellsAll(req, resp) {
@@ -94,7 +103,7 @@ func (s *session) whole(req *http.Request, resp *http.Response) (*http.Response,
 		}
 	}
 	for n := 1; ; n++ {
-		err := takeManifest(req, resp)
+		err := takeWhole(req, resp)
 		if err == nil {
 			break
 		}
@@ -117,10 +126,9 @@ func tellsAll(req *http.Request, resp *http.Response) bool {
 	return resp.ContentLength >= 0 && (resp.Header.Get("Docker-Content-Digest") != "" || digest.Digest(path.Base(req.URL.Path)).Validate() == nil)
 }
 
-// takeManifest puts the manifest in the place of the answer's body, verified by the
-// digest that was asked for, or else by the one that the registry tells. One that
-// says that it is too large is left for whoever refuses it.
-func takeManifest(req *http.Request, resp *http.Response) error {
+// takeWhole reads the answer's body, for others to read it again. One that says
+// that it is too large is left for whoever refuses it.
+func takeWhole(req *http.Request, resp *http.Response) error {
 	if resp.ContentLength > maxManifest {
 		return nil
 	}
@@ -130,20 +138,14 @@ func takeManifest(req *http.Request, resp *http.Response) error {
 		return err
 	}
 	if len(doc) > maxManifest {
-		return fmt.Errorf("%w: a manifest of more than %d bytes", manifest.ErrMalformed, maxManifest)
+		return fmt.Errorf("%w: more than %d bytes", manifest.ErrMalformed, maxManifest)
 	}
-	told := resp.Header.Get("Docker-Content-Digest")
-	want := digest.Digest(path.Base(req.URL.Path))
-	if want.Validate() != nil {
-		want = digest.Digest(told)
-	}
-	if want.Validate() == nil {
-		if got := want.Algorithm().FromBytes(doc); got != want {
-			return &manifest.CorruptError{What: "manifest", Want: want.String(), Got: got.String()}
+	if isManifestPath(req) {
+		told, err := digestOf(doc, path.Base(req.URL.Path), resp.Header.Get("Docker-Content-Digest"))
+		if err != nil {
+			return err
 		}
-	}
-	if told == "" {
-		resp.Header.Set("Docker-Content-Digest", digest.FromBytes(doc).String())
+		resp.Header.Set("Docker-Content-Digest", told)
 	}
 	resp.Header.Set("Content-Length", strconv.Itoa(len(doc)))
 	resp.ContentLength = int64(len(doc))
@@ -151,5 +153,21 @@ func takeManifest(req *http.Request, resp *http.Response) error {
 	return nil
 }
 
-// isManifestPath reports whether a request is about a manifest.
-func isManifestPath(req *http.Request) bool { return strings.Contains(req.URL.Path, "/manifests/") }
+// digestOf verifies a manifest by the digest that was asked for, if it was one, or
+// else by the one that the registry told, and returns what it is to tell.
+func digestOf(doc []byte, asked, told string) (string, error) {
+	want := digest.Digest(asked)
+	if want.Validate() != nil {
+		want = digest.Digest(told)
+	}
+	switch {
+	case want.Validate() != nil && told != "":
+		return told, nil // which oras-go refuses
+	case want.Validate() != nil:
+		return digest.FromBytes(doc).String(), nil
+	}
+	if got := want.Algorithm().FromBytes(doc); got != want {
+		return "", &manifest.CorruptError{What: "manifest", Want: want.String(), Got: got.String()}
+	}
+	return want.String(), nil
+}

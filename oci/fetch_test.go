@@ -307,6 +307,53 @@ func TestManifestsWithoutLength(t *testing.T) {
 	}
 }
 
+// TestListsAreReadWhole, of tags and of referrers, though they are cut.
+func TestListsAreReadWhole(t *testing.T) {
+	t.Parallel()
+	for _, faults := range [][]Fault{nil, {NoReferrers}} { // with an API, and by the scheme of tags
+		target, r := newTarget(t)
+		m := NewManifest("one")
+		other := referrer(t, "signature", m)
+		r.Misbehave(faults...)
+		pushBlobs(t, target, m, other)
+		check(t, target.Tag(t.Context(), m.Descriptor, "v1"))
+		for _, kind := range []Kind{Tags, Referrers, Manifests} {
+			r.Inject(Rule{Method: "GET", Kind: kind, Times: 2, Mishap: Cut(Down, 20)}, Rule{Kind: kind, Mishap: Chunked()})
+		}
+		versions, err := oci.List(t.Context(), target, oci.ListOptions{})
+		check(t, err)
+		if got := allTags(versions); !strings.HasPrefix(got, "v1") {
+			t.Errorf("%v: tags %q", faults, got)
+		}
+		dst := create(t, "oci:"+t.TempDir())
+		_, err = oci.CopyReference(t.Context(), dst, target, "v1", oci.TagRules{}, oci.CopyOptions{Tags: []string{"v1"}, Referrers: true})
+		check(t, err)
+		if there, err := dst.Exists(t.Context(), other.Descriptor); err != nil || !there {
+			t.Errorf("%v: the referrer is there: %v, %v", faults, there, err)
+		}
+	}
+}
+
+// TestManifestsOfOtherDigests are verified by the digest that was asked for, and
+// need not be told.
+func TestManifestsOfOtherDigests(t *testing.T) {
+	t.Parallel()
+	m := NewManifest("one")
+	by512 := digest.SHA512.FromBytes(m.Data)
+	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", m.MediaType)
+		w.Write(m.Data)
+	})
+	target := openTarget(t, hostOf(srv)+"/ml/fraud")
+	d, _, err := oci.Find(t.Context(), target, by512.String())
+	if err != nil || d.Digest != by512 {
+		t.Errorf("%v, %v; want %v", d, err, by512)
+	}
+	if _, _, err := oci.Find(t.Context(), target, digest.SHA512.FromString("other").String()); !isCorrupt(err) {
+		t.Errorf("of another digest: %v", err)
+	}
+}
+
 // TestBlobsWithoutLength are there all the same.
 func TestBlobsWithoutLength(t *testing.T) {
 	t.Parallel()

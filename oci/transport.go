@@ -67,7 +67,7 @@ func (s *session) Do(req *http.Request) (*http.Response, error) {
 			resp, err = s.auth.Do(req)
 		}
 	}
-	if err == nil && reads(req) && isManifestPath(req) {
+	if err == nil && reads(req) && (isManifestPath(req) || isListPath(req)) {
 		return s.whole(req, resp)
 	}
 	return resp, err
