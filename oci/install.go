@@ -598,9 +598,9 @@ func (i *installer) stageFile(got *layerFiles, f manifest.File, r io.Reader) err
 	}
 	got.files = append(got.files, stagedFile{InstalledFile{Path: f.Path}, name, nil})
 	h := digest.SHA256.Digester()
-	var w io.Writer = out
+	var w io.Writer = &earlyWriter{File: out}
 	if f.Digest == "" {
-		w = io.MultiWriter(out, h.Hash())
+		w = io.MultiWriter(w, h.Hash())
 	}
 	n, err := i.scan(got, f, w, r)
 	if err = errors.Join(err, out.Close()); err != nil {
@@ -611,6 +611,27 @@ func (i *installer) stageFile(got *layerFiles, f manifest.File, r io.Reader) err
 	}
 	got.files[len(got.files)-1].InstalledFile = InstalledFile{f.Path, f.Role, n, f.Digest}
 	return nil
+}
+
+// writeback is how many bytes of a file are written before the system is to bring
+// them to the disk: enough for it to do so at once, and so that little is left when
+// the file is synced.
+const writeback = 8 << 20
+
+// earlyWriter writes a file that is going to be synced.
+type earlyWriter struct {
+	*os.File
+	n, begun int64 // bytes written, and those of them on their way to the disk
+}
+
+// Write implements [io.Writer].
+func (w *earlyWriter) Write(p []byte) (int, error) {
+	n, err := w.File.Write(p)
+	if w.n += int64(n); w.n-w.begun >= writeback {
+		beginWriteback(w.File, w.begun, w.n-w.begun)
+		w.begun = w.n
+	}
+	return n, err
 }
 
 // checkScans refuses what the options do not let pass.
@@ -628,10 +649,14 @@ func (i *installer) scanKept(ctx context.Context) error {
 	return err
 }
 
+// copySize is how many bytes go into a file at once: the system takes longer for
+// the same in smaller portions.
+const copySize = 256 << 10
+
 // scan copies a file from r to w and looks at what it holds.
 func (i *installer) scan(got *layerFiles, f manifest.File, w io.Writer, r io.Reader) (int64, error) {
 	stream := joblib.NewStream(joblib.Options{Allow: i.o.Allow})
-	n, err := io.Copy(io.MultiWriter(w, stream), r)
+	n, err := io.CopyBuffer(io.MultiWriter(w, stream), r, make([]byte, copySize))
 	report, serr := stream.Close(err)
 	if err = cmp.Or(err, serr); err != nil {
 		return n, err
