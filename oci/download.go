@@ -18,15 +18,15 @@ import (
 )
 
 // How blobs are downloaded. A small one streams from the registry into the files
-// it holds: no byte is written twice, and what a failure costs is little. Of a
-// large one the packed bytes are written to a file beside the target as they
-// come, and unpacked from there as soon as they are there, so that neither a cut
-// nor a kill costs more than the last of them, and so that they may come over
-// several connections. What is no archive is the installed file already. Else that
-// file is one more copy of the packed bytes, and goes before the system writes it
-// to the disk: for 1 GiB of noise it costs a sixth more CPU time and no time, for a
-// forest, which packs into a quarter, neither. Unpacking only when all of it is
-// there would need the same copy and take longer.
+// it holds: no byte is written twice, and what a failure costs is little. So does a
+// large one as long as the line is fast, for then it comes again in no time. On a
+// slow line the packed bytes are written to a file beside the target as they come,
+// and unpacked from there as soon as they are there, so that neither a cut nor a
+// kill costs more than the last of them, and so that they may come over several
+// connections. What is no archive is the installed file already, and is always
+// written there. Else that file is one more copy of the packed bytes, and goes
+// before the system writes it to the disk. Unpacking only when all of it is there
+// would need the same copy and take longer.
 const (
 	// keepFrom is the size of blobs in bytes from which they are kept: what a
 	// line of 10 Mbit/s carries in a quarter of a minute.
@@ -37,6 +37,10 @@ const (
 	// pieceSize is the length of a range in bytes: long against the time of a
 	// request, short enough for the next piece to be unpacked to come soon.
 	pieceSize = 16 << 20
+	// pieceTime is how long one connection may take for a piece before its line is
+	// slow: as long as it takes at 1 Gbit/s. On a faster one several connections
+	// bring nothing sooner than it can be unpacked.
+	pieceTime = 128 * time.Millisecond
 	// maxPartial bounds what is kept in bytes. Nobody has such a layer, and
 	// what a manifest says of sizes is only a claim.
 	maxPartial = 1 << 40
@@ -47,6 +51,7 @@ const (
 // tuning is what tests change of the above.
 type tuning struct {
 	keepFrom, splitFrom, pieceSize int64
+	pieceTime                      time.Duration
 	pause                          func(context.Context, time.Duration) error
 	now                            func() time.Time
 }
@@ -55,7 +60,7 @@ func (o *InstallOptions) tuning() *tuning {
 	if o.tuned != nil {
 		return o.tuned
 	}
-	return &tuning{keepFrom, splitFrom, pieceSize, sleep, time.Now}
+	return &tuning{keepFrom, splitFrom, pieceSize, pieceTime, sleep, time.Now}
 }
 
 // downloader gives the blobs of one artifact.
@@ -151,30 +156,39 @@ func (b *delivery) end(err error) error {
 	return err
 }
 
-// partial is a blob on its way, in a file of its own. Several connections write
-// to it, each a piece of its own, and one reader follows them from the beginning,
-// so that whatever an earlier run left there is hashed like the rest. Behind the
-// blob's bytes the file holds how many there are of each piece, as 64-bit numbers,
-// little end first. They are written after the bytes they count and believed by
-// the next run; should they or the bytes be wrong, the blob's digest shows it.
+// partial is a blob on its way. Its reader fetches it over a connection of its own
+// as long as that keeps up, and writes of it to a file what is worth keeping: the
+// first piece that it fetches, and every one once the line is slow. Where ranges are served, other
+// connections then fetch the rest, each a piece of its own, and the reader follows
+// them in the file.
+//
+// Whatever an earlier run left there is hashed like the rest. Behind the blob's
+// bytes the file holds how many there are of each piece, as 64-bit numbers, little
+// end first. They are written after the bytes they count and believed by the next
+// run; should they or the bytes be wrong, the blob's digest shows it.
 type partial struct {
 	d    *downloader
 	l    *manifest.Layer
 	size int64
 	name string
 	file *os.File
+	ctx  context.Context
 	stop context.CancelFunc
 	wg   sync.WaitGroup
 
-	pos int64 // of the reader
+	// The reader's own.
+	pos    int64
+	stream *part         // holds a slot; nil: none is open
+	spent  time.Duration // waiting for bytes of the piece at pos
+	fast   bool          // a piece came in time
+	slow   bool          // one did not
 
 	mu     sync.Mutex
 	moved  sync.Cond // there is more to read, or an error
 	pieces []piece
-	ready  int64 // bytes that are there from the beginning on
-	alone  bool  // one connection at most
+	ready  int64 // bytes that are there, or were read, from the beginning on
+	alone  bool  // one connection at most, the reader's
 	plain  bool  // the registry does not serve ranges
-	helped bool  // the other connections were started
 	// doubted: some of it may be no part of the blob. Its digest tells, once the
 	// rest is there; for the next run it is not worth that.
 	doubted bool
@@ -217,8 +231,7 @@ func (d *downloader) openPartial(ctx context.Context, l *manifest.Layer, mode fs
 	if had := p.had(); had > 0 {
 		d.progress.emit(Event{Kind: Resumed, Descriptor: l.Descriptor, Name: l.Title, Bytes: had})
 	}
-	ctx, p.stop = context.WithCancel(ctx)
-	p.wg.Go(func() { p.work(ctx, false) })
+	p.ctx, p.stop = context.WithCancel(ctx)
 	return p, nil
 }
 
@@ -247,7 +260,7 @@ func (p *partial) advance() {
 		i := p.ready / p.d.pieceSize
 		start := i * p.d.pieceSize
 		there := start + p.pieces[i].have
-		if there == p.ready {
+		if there <= p.ready {
 			break
 		}
 		p.ready = there
@@ -258,19 +271,19 @@ func (p *partial) advance() {
 	p.moved.Broadcast()
 }
 
-// work is one connection. The first one calls others to its help as soon as the
-// registry has answered with a range.
-func (p *partial) work(ctx context.Context, helps bool) {
+// work is a connection that is not the reader's: the one in its place, or one that
+// helps.
+func (p *partial) work(helps bool) {
 	buf := make([]byte, 64<<10)
 	for {
-		if err := p.d.take(ctx); err != nil {
+		if err := p.d.take(p.ctx); err != nil {
 			p.fail(err)
 			return
 		}
 		off, end, ok := p.claim(helps)
 		var err error
 		if ok {
-			err = p.fetch(ctx, off, end, buf)
+			err = p.fetch(off, end, buf)
 		}
 		p.d.free()
 		if err != nil {
@@ -282,8 +295,8 @@ func (p *partial) work(ctx context.Context, helps bool) {
 	}
 }
 
-// fail ends the download, unless it has failed already.
-func (p *partial) fail(err error) {
+// fail ends the download, unless it has failed already, and returns with what.
+func (p *partial) fail(err error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.err == nil {
@@ -291,6 +304,7 @@ func (p *partial) fail(err error) {
 		p.stop()
 	}
 	p.moved.Broadcast()
+	return p.err
 }
 
 // claim takes the first bytes that nobody has or fetches: of one piece, or, where
@@ -326,46 +340,17 @@ func (p *partial) extend(end int64) int64 {
 	return end
 }
 
-// answered draws its conclusions from the first answer to a part.
-func (p *partial) answered(ctx context.Context, part *part) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case part.plain && !p.alone: // all of it comes, so all of it is taken
-		p.alone, p.plain = true, true
-		part.end = p.extend(part.end)
-		part.left = part.end - part.off
-	case !part.plain && !p.helped:
-		p.helped = true
-		for range cap(p.d.slots) - 1 {
-			p.wg.Go(func() { p.work(ctx, true) })
-		}
-	}
-}
-
 // fetch writes what is in the registry between off and end.
-func (p *partial) fetch(ctx context.Context, off, end int64, buf []byte) error {
-	part := p.d.part(ctx, p.l, off, end)
-	defer func() {
-		part.Close()
-		p.mu.Lock()
-		p.doubted = p.doubted || part.doubted
-		p.mu.Unlock()
-	}()
-	p.mu.Lock()
-	alone := p.alone
-	part.plain = p.plain
-	p.mu.Unlock()
-	if !alone {
-		if err := part.open(); err != nil {
-			return err
-		}
-		p.answered(ctx, part)
+func (p *partial) fetch(off, end int64, buf []byte) error {
+	part, err := p.open(off, end)
+	if err != nil {
+		return err
 	}
+	defer p.leave(part)
 	for {
 		n, err := part.Read(buf)
 		if werr := p.write(buf[:n], off); werr != nil {
-			return fmt.Errorf("write layer %s: %w", p.l.Title, werr)
+			return werr
 		}
 		off += int64(n)
 		if err == io.EOF {
@@ -377,8 +362,43 @@ func (p *partial) fetch(ctx context.Context, off, end int64, buf []byte) error {
 	}
 }
 
-// write takes bytes that came.
+// leave ends a request, whose answer may have been something else.
+func (p *partial) leave(part *part) {
+	part.Close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.doubted = p.doubted || part.doubted
+}
+
+// open asks the registry for what is between off and end. If it sends all of the
+// blob instead, all of it is taken that nobody has.
+func (p *partial) open(off, end int64) (*part, error) {
+	part := p.d.part(p.ctx, p.l, off, end)
+	p.mu.Lock()
+	part.plain = p.plain
+	p.mu.Unlock()
+	if err := part.open(); err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if part.plain && !p.alone {
+		p.alone, p.plain = true, true
+		part.end = p.extend(part.end)
+		part.left = part.end - part.off
+	}
+	return part, nil
+}
+
+// write keeps bytes that came.
 func (p *partial) write(b []byte, off int64) error {
+	if err := p.put(b, off); err != nil {
+		return fmt.Errorf("write layer %s: %w", p.l.Title, err)
+	}
+	return nil
+}
+
+func (p *partial) put(b []byte, off int64) error {
 	if _, err := p.file.WriteAt(b, off); err != nil {
 		return err
 	}
@@ -417,20 +437,115 @@ func (p *partial) tell(i int) error {
 // Read implements [io.Reader], for one reader.
 func (p *partial) Read(b []byte) (int, error) {
 	p.mu.Lock()
-	for p.pos == p.ready && p.ready < p.size && p.err == nil {
+	for p.pos == p.ready && p.ready < p.size && p.err == nil && !p.leads() {
 		p.moved.Wait()
 	}
 	there, err := p.ready-p.pos, p.err
 	p.mu.Unlock()
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0, err
-	}
-	if there == 0 {
+	case p.pos == p.size:
 		return 0, io.EOF
+	case there == 0:
+		return p.receive(b)
 	}
 	n, err := p.file.ReadAt(b[:min(int64(len(b)), there)], p.pos)
 	p.pos += int64(n)
 	return n, err
+}
+
+// leads reports whether it is for the reader to fetch what is not there.
+func (p *partial) leads() bool { return p.stream != nil || !p.slow }
+
+// receive reads on over the reader's own connection.
+func (p *partial) receive(b []byte) (int, error) {
+	if p.stream == nil {
+		if err := p.connect(); err != nil {
+			return 0, p.fail(err)
+		}
+	}
+	i := int(p.pos / p.d.pieceSize)
+	start := int64(i) * p.d.pieceSize
+	end := start + p.length(i)
+	asked := p.d.now()
+	n, err := p.stream.Read(b[:min(int64(len(b)), end-p.pos)])
+	p.spent += p.d.now().Sub(asked)
+	// What is kept of a piece is its beginning.
+	have := p.pieces[i].have
+	if keeps := !p.fast || p.slow || have > 0 || p.l.Format == manifest.FormatRaw; keeps && start+have == p.pos {
+		err = errors.Join(err, p.write(b[:n], p.pos))
+	}
+	if err != nil {
+		return n, p.fail(err)
+	}
+	p.pos += int64(n)
+	p.mu.Lock()
+	p.ready = max(p.ready, p.pos)
+	p.advance()
+	p.mu.Unlock()
+	if !p.slow && p.spent >= p.d.pieceTime {
+		p.slow = true
+		p.split(end)
+	}
+	if p.pos == end {
+		p.spent, p.fast = 0, !p.slow
+	}
+	if p.pos == p.stream.end {
+		p.disconnect()
+		if p.slow {
+			p.wg.Go(func() { p.work(false) })
+		}
+	}
+	return n, nil
+}
+
+// connect opens the reader's own connection: for one piece, which tells how fast the
+// line is and whether the registry serves ranges, and then for all that
+// follows.
+func (p *partial) connect() error {
+	if err := p.d.take(p.ctx); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	i := int(p.pos / p.d.pieceSize)
+	p.pieces[i].taken = true
+	end := int64(i)*p.d.pieceSize + p.length(i)
+	if p.alone || p.fast {
+		end = p.extend(end)
+	}
+	p.mu.Unlock()
+	var err error
+	if p.stream, err = p.open(p.pos, end); err != nil {
+		p.d.free()
+	}
+	return err
+}
+
+// disconnect ends the reader's own connection, if one is open.
+func (p *partial) disconnect() {
+	if p.stream != nil {
+		p.leave(p.stream)
+		p.stream = nil
+		p.d.free()
+	}
+}
+
+// split calls other connections to fetch what comes from end on, where the registry
+// serves ranges. The reader's own goes on to there.
+func (p *partial) split(end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.alone {
+		return
+	}
+	for at := end; at < p.stream.end; at += p.d.pieceSize {
+		p.pieces[at/p.d.pieceSize].taken = false
+	}
+	p.stream.end, p.stream.left = end, min(p.stream.left, end-p.pos)
+	for range cap(p.d.slots) - 1 {
+		p.wg.Go(func() { p.work(true) })
+	}
 }
 
 // end closes the file when the blob was read with the given error. It stays, for
@@ -438,6 +553,7 @@ func (p *partial) Read(b []byte) (int, error) {
 // in it that anybody could use.
 func (p *partial) end(err error) error {
 	p.stop()
+	p.disconnect()
 	p.wg.Wait()
 	_, corrupt := errors.AsType[*manifest.CorruptError](err)
 	useless := corrupt || isBadContent(err) || isDiskFull(err) || p.had() == 0 || p.doubted && err != nil

@@ -197,13 +197,16 @@ func cutting(n int64, after int) func(http.ResponseWriter, *http.Request, []byte
 }
 
 // ways are those in which a layer comes: as it streams, kept on the way, and in
-// pieces over several connections.
+// pieces over several connections; over a line that is fast, and one that ceases
+// to be.
 func ways() map[string]oci.InstallOptions {
 	const never = 1 << 40
 	return map[string]oci.InstallOptions{
 		"streamed": oci.Tune(oci.InstallOptions{}, never, never, mib),
 		"kept":     oci.Tune(oci.InstallOptions{}, 1, never, mib),
 		"split":    oci.Tune(oci.InstallOptions{}, 1, 1, mib),
+		"fast":     oci.Fast(oci.Tune(oci.InstallOptions{}, 1, 1, mib), never),
+		"slowing":  oci.Fast(oci.Tune(oci.InstallOptions{}, 1, 1, mib), 6),
 	}
 }
 
@@ -219,7 +222,9 @@ func large(t testing.TB, size int) map[string]*shelf {
 // connection.
 func keepingWays() map[string]oci.InstallOptions {
 	kept := ways()
-	delete(kept, "streamed")
+	for _, way := range []string{"streamed", "fast", "slowing"} {
+		delete(kept, way)
+	}
 	for way, o := range kept {
 		o.Concurrency = 1
 		kept[way] = o
@@ -255,7 +260,8 @@ func TestDownloadIsContinued(t *testing.T) {
 		if most := int64(size + size/10); sent > most {
 			t.Errorf("%d bytes sent; want at most %d; ranges %q", sent, most, ranges)
 		}
-		if n := len(ranges); way != "split" && n != 4 || way == "split" && n > 8+1+3 {
+		split := way == "split" || way == "slowing"
+		if n := len(ranges); !split && n != 4 || split && n > 8+1+3 {
 			t.Errorf("%d requests: %q", n, ranges)
 		}
 	})
@@ -300,6 +306,86 @@ func TestRefusalIsFinal(t *testing.T) {
 			t.Errorf("%d requests; want 1", len(ranges))
 		}
 	})
+}
+
+// TestFastLine: of a layer that comes fast only the first piece is kept, unless what
+// is kept is the file itself; the next pull fetches the rest.
+func TestFastLine(t *testing.T) {
+	t.Parallel()
+	const size = 8 * mib
+	for kind, kept := range map[string]int64{"archive": mib, "file": 5 * mib} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s, o, dir := large(t, size)[kind], ways()["fast"], t.TempDir()
+			s.spoil = forbidding(2, func(w http.ResponseWriter, req *http.Request, blob []byte) {
+				if req.Header.Get("Range") != "bytes=0-1048575" {
+					w = &cutter{w, 4 * mib}
+				}
+				answer(w, req, blob)
+			})
+			if _, err := s.pull(t, t.Context(), dir, o); err == nil {
+				t.Error("no error")
+			}
+			last := len(s.layer()) - 1
+			want := []string{"bytes=0-1048575", fmt.Sprintf("bytes=1048576-%d", last), fmt.Sprintf("bytes=%d-%d", 5*mib, last)}
+			if ranges, _ := s.asked(); !slices.Equal(ranges, want) {
+				t.Errorf("ranges %q; want %q", ranges, want)
+			}
+			s.spoil = nil
+			if _, err := s.pull(t, t.Context(), dir, o); err != nil {
+				t.Fatal(err)
+			}
+			s.whole(t, dir)
+			if ranges, sent := s.asked(); sent != int64(len(s.layer()))-kept {
+				t.Errorf("then %d bytes sent, ranges %q; want all but %d", sent, ranges, kept)
+			}
+		})
+	}
+}
+
+// TestSlowLine: a line that ceases to be fast is helped, and what comes from then on
+// is kept.
+func TestSlowLine(t *testing.T) {
+	t.Parallel()
+	const size = 8 * mib
+	for kind, s := range large(t, size) {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			o, dir := ways()["slowing"], t.TempDir()
+			o.Concurrency = 1
+			last := fmt.Sprintf("bytes=%d-%d", 7*mib, 8*mib-1)
+			s.spoil = func(w http.ResponseWriter, req *http.Request, blob []byte) {
+				if req.Header.Get("Range") == last { // which somebody else than the reader asks for
+					w.WriteHeader(http.StatusForbidden)
+					return
+				}
+				answer(w, req, blob)
+			}
+			if _, err := s.pull(t, t.Context(), dir, o); err == nil {
+				t.Error("no error")
+			}
+			if ranges, _ := s.asked(); !slices.Contains(ranges, last) {
+				t.Errorf("ranges %q; want %q among them", ranges, last)
+			}
+			// A piece is four reads or more: the second may have begun to come while
+			// the line was fast, and is fetched again. What the next pulls fetch first
+			// is kept, wherever it is.
+			if _, err := s.pull(t, t.Context(), dir, o); err == nil {
+				t.Error("no error")
+			}
+			if ranges, sent := s.asked(); sent > mib {
+				t.Errorf("then %d bytes sent, ranges %q", sent, ranges)
+			}
+			s.spoil = nil
+			if _, err := s.pull(t, t.Context(), dir, o); err != nil {
+				t.Fatal(err)
+			}
+			s.whole(t, dir)
+			if ranges, sent := s.asked(); sent > mib+mib/4 {
+				t.Errorf("at last %d bytes sent, ranges %q", sent, ranges)
+			}
+		})
+	}
 }
 
 // forbidding answers the first n requests, and refuses those that follow.
@@ -761,7 +847,7 @@ func TestRedirects(t *testing.T) {
 			if n := secrets.Load(); n > 0 {
 				t.Errorf("the storage saw credentials %d times", n)
 			}
-			want := map[string]int64{"streamed": 0, "kept": 0, "split": 3}[way]
+			want := map[string]int64{"streamed": 0, "kept": 0, "split": 3, "fast": 2, "slowing": 3}[way]
 			if got := ranges.Load(); got != want || open.Load() < max(want, 1) {
 				t.Errorf("%d requests of ranges in the storage, %d of the registry; want %d", got, open.Load(), want)
 			}

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,11 +46,23 @@ func SetDial(c *Client, dial func(ctx context.Context, network, address string) 
 }
 
 // Tune is o with downloads kept and split from these sizes on, in pieces of
-// that size, and without waiting between attempts.
+// that size, over lines that are slow, and without waiting between attempts.
 func Tune(o InstallOptions, keepFrom, splitFrom, pieceSize int64) InstallOptions {
 	t := *o.tuning()
-	t.keepFrom, t.splitFrom, t.pieceSize = keepFrom, splitFrom, pieceSize
+	t.keepFrom, t.splitFrom, t.pieceSize, t.pieceTime = keepFrom, splitFrom, pieceSize, 0
 	t.pause = func(ctx context.Context, _ time.Duration) error { return context.Cause(ctx) }
+	o.tuned = &t
+	return o
+}
+
+// Fast is o, as [Tune] returns it, over lines that are fast for so many reads each,
+// and then slow.
+func Fast(o InstallOptions, reads int64) InstallOptions {
+	t := *o.tuning()
+	t.pieceTime = time.Microsecond
+	start := time.Now()
+	var asked atomic.Int64
+	t.now = func() time.Time { return start.Add(time.Microsecond * time.Duration(max(0, asked.Add(1)-2*reads))) }
 	o.tuned = &t
 	return o
 }

@@ -133,7 +133,8 @@ type stagedFile struct {
 //
 // A registry that cuts the connection is asked for the rest. What there is of a
 // large layer when an install fails or is killed is kept for the next one, for a
-// week at most; the largest come over several connections. Where the bytes of a
+// week at most, unless it came so fast that it is not worth it; the largest come over
+// several connections where one is slow. Where the bytes of a
 // layer turn out to be wrong, it is fetched once more.
 //
 // Files that may be unpickled are scanned on

@@ -78,9 +78,10 @@ func TestPullThroughMishaps(t *testing.T) {
 		for way, o := range ways() {
 			t.Run(name+" "+way, func(t *testing.T) {
 				t.Parallel()
-				most := tt.requests
-				if way == "split" { // each of three pieces meets with it
-					most *= 3
+				most, split := tt.requests, false
+				switch way { // each of three pieces meets with it
+				case "split", "fast", "slowing":
+					most, split = 3*most, true
 				}
 				target, r := newTarget(t)
 				fsys := fstest.MapFS{}
@@ -104,7 +105,7 @@ func TestPullThroughMishaps(t *testing.T) {
 						t.Error(err)
 					}
 					maps.Copy(want, files)
-				case err == nil && way == "split": // a range that is short is not all there is
+				case err == nil && split: // a range that is short is not all there is
 					maps.Copy(want, files)
 				case !tt.fails(err):
 					t.Errorf("unexpected: %v", err)

@@ -35,7 +35,8 @@ removed, unless they were changed.
 
 A connection that is cut is taken up where it was. What came of a layer of 16 MiB
 or more is kept in .galley and continued by the next pull, whatever ended this
-one. Layers of 64 MiB or more come over several connections.
+one, unless it came faster than 1 Gbit/s and would do so again. Layers of 64 MiB
+or more come over several connections, where one is slower than that.
 
 What may be unpickled is scanned on its way, and refused (exit 3) where loading
 it would run code, or nobody can tell.`,
