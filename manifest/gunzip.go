@@ -122,8 +122,10 @@ func (z *gzipReader) cut() {
 	defer close(z.packed)
 	p := <-z.free
 	p.open()
-	for seen := 0; ; {
-		if i := bytes.Index(p.packed[seen:], marker); i >= 0 {
+	for seen, skipped := 0, 0; ; {
+		skipped = skipStored(p.packed, skipped)
+		from := min(max(seen, skipped), len(p.packed))
+		if i := bytes.Index(p.packed[from:], marker); i >= 0 {
 			var next *piece
 			select {
 			case next = <-z.free:
@@ -132,12 +134,12 @@ func (z *gzipReader) cut() {
 				return
 			}
 			next.open()
-			end := seen + i + len(marker)
+			end := from + i + len(marker)
 			next.packed = append(next.packed, p.packed[end:]...)
 			p.packed, p.ready = p.packed[:end], make(chan struct{})
 			z.packed <- p
 			z.ordered <- p
-			p, seen = next, 0
+			p, seen, skipped = next, 0, 0
 			continue
 		}
 		seen = max(0, len(p.packed)-len(marker)+1)
@@ -160,12 +162,16 @@ func (z *gzipReader) stopped() bool {
 	}
 }
 
-// inflate inflates a piece into dst, which has room for a block, and reports whether it can be trusted: nothing in it refers to what is before it,
-// and it ends between two blocks, at a byte, not after the last one. That is
-// what the decompressor says when it comes to the end of a block, for it takes
-// no byte more from src than it needs; its own count of them is not used, which
-// is off by one after some stored blocks.
+// inflate inflates a piece into dst, which has room for a block, and reports whether
+// it can be trusted: nothing in it refers to what is before it, and it ends between
+// two blocks, at a byte, not after the last one. That is what the decompressor says
+// when it comes to the end of a block, for it takes no byte more from src than it
+// needs; its own count of them is not used, which is off by one after some stored
+// blocks. Where nothing is compressed, there is no need of it.
 func inflate(dst, packed []byte) ([]byte, bool) {
+	if plain, rest := unstore(dst[:0], packed); len(rest) == 0 {
+		return plain, true
+	}
 	src := bytes.NewReader(packed)
 	var end flate.InflateCheckpoint
 	left := -1 // in src at that point
@@ -178,6 +184,46 @@ func inflate(dst, packed []byte) ([]byte, bool) {
 	}
 	sound := err != nil && !end.Final && end.BitOffset == 0 && left == 0 && end.UncompressedOffset == int64(n)
 	return dst[:n], sound
+}
+
+// unstore appends to dst, up to a block, what the stored blocks hold that packed
+// begins with, and returns what follows them.
+func unstore(dst, packed []byte) (plain, rest []byte) {
+	for {
+		n, ok := storedLength(packed)
+		if !ok || n > len(packed) || len(dst)+n-storedHeader > blockSize {
+			return dst, packed
+		}
+		dst = append(dst, packed[storedHeader:n]...)
+		packed = packed[n:]
+	}
+}
+
+// skipStored returns where in packed, from at on, the first block begins that is not
+// stored or empty, or as far as is known: a marker within one that is stored is none.
+func skipStored(packed []byte, at int) int {
+	for at < len(packed) {
+		n, ok := storedLength(packed[at:])
+		if !ok || n == storedHeader {
+			break
+		}
+		at += n
+	}
+	return at
+}
+
+// storedHeader is how many bytes of a stored block come before its data (RFC 1951,
+// section 3.2.4), where it begins at a byte.
+const storedHeader = 5
+
+// storedLength returns the length of the block, header and all, if packed begins with
+// one that is stored, and is not the last one. It may be longer than packed.
+func storedLength(packed []byte) (n int, ok bool) {
+	if len(packed) < storedHeader || packed[0]&7 != 0 {
+		return 0, false
+	}
+	n = int(binary.LittleEndian.Uint16(packed[1:]))
+	return storedHeader + n, n^int(binary.LittleEndian.Uint16(packed[3:])) == 0xffff
 }
 
 // Read reads on in order.

@@ -136,6 +136,12 @@ func gzipStreams(t testing.TB) (streams map[string][]byte, pieces map[string]int
 		"damaged":    damaged,
 		// A marker within a stored block, after as many bytes as a block has.
 		"stored trap": gzipMember(t, before, stored(0, trap), block(zeros), finalBlock[:]),
+		// Where nothing is compressed, it is known not to be one.
+		"stored":       gzipMember(t, stored(0, trap), stored(0, trap), double, finalBlock[:]),
+		"stored cut":   slices.Concat(gzipHeader[:], stored(0, trap)[:90]),
+		"stored, last": gzipMember(t, stored(0, trap), stored(1, trap)),
+		// A little more than a block of galley's has.
+		"stored, much": gzipMember(t, bytes.Repeat(stored(0, random[:1<<15]), 32), stored(0, trap), double, finalBlock[:]),
 		// The same in the last block, behind which the rest is no deflate at all.
 		"final trap": gzipMember(t, before, stored(1, trap)),
 		// The last block ends right at the marker.
@@ -149,7 +155,7 @@ func gzipStreams(t testing.TB) (streams map[string][]byte, pieces map[string]int
 	}
 	return streams, map[string]int{
 		"block": blockSize, "galley": len(mixed), "zeros": 5 * blockSize, "random": len(random), "members": len(mixed), "twice": blockSize,
-		"stored trap": 0, "final trap": 0, "references": blockSize, "tiny": 0, "short": blockSize + 3, "large": 0, "unmarked": blockSize,
+		"stored": 2 * len(trap), "stored cut": 0, "stored, last": 0, "stored, much": 0, "stored trap": 0, "final trap": 0, "references": blockSize, "tiny": 0, "short": blockSize + 3, "large": 0, "unmarked": blockSize,
 	}
 }
 
