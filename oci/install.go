@@ -229,8 +229,6 @@ func (i *installer) prepare(ctx context.Context, ref Reference) (*journal, error
 // serve the next install, should this one fail; now it goes, before the system
 // comes to write it to the disk with them.
 func (i *installer) settle() error {
-	var g errgroup.Group
-	g.SetLimit(4)
 	for _, s := range i.staged {
 		if s.layer == nil {
 			continue
@@ -242,16 +240,15 @@ func (i *installer) settle() error {
 	if err := i.w.dropPartials(all); err != nil {
 		return fmt.Errorf("install into %s: %w", i.w.Path, err)
 	}
+	var g errgroup.Group
+	g.SetLimit(maxSyncs)
+	g.Go(func() error { return i.w.syncDir(i.stage) })
 	for _, s := range i.staged {
 		if s.name == "" {
 			continue
 		}
 		g.Go(func() error {
-			f, err := i.w.root.OpenFile(s.name, os.O_WRONLY, 0)
-			if err == nil {
-				err = errors.Join(f.Sync(), f.Close())
-			}
-			if err != nil {
+			if err := i.w.syncFile(s.name); err != nil {
 				return fmt.Errorf("write %s: %w", s.Path, err)
 			}
 			return nil

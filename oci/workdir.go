@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"github.com/rogpeppe/go-internal/lockedfile"
+	"golang.org/x/sync/errgroup"
 
 	"galley/manifest"
 )
@@ -363,9 +365,14 @@ type StateError struct {
 
 func (e *StateError) Error() string { return fmt.Sprintf("read %s: %v", e.File, e.Err) }
 
+// maxSyncs is how many files and directories are brought to the disk at once: what
+// is asked for together, a file system does together.
+const maxSyncs = 8
+
 // writeState replaces one of galley's own files so that a reader sees the old
-// or the new one, whatever happens.
-func (w *Workdir) writeState(name string, v any) error {
+// or the new one, whatever happens. When it does, the names in these directories are
+// durable.
+func (w *Workdir) writeState(name string, v any, dirs ...string) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -376,13 +383,28 @@ func (w *Workdir) writeState(name string, v any) error {
 		return err
 	}
 	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	var g errgroup.Group
+	g.SetLimit(maxSyncs)
+	g.Go(f.Sync)
+	for _, dir := range dirs {
+		g.Go(func() error { return w.syncDir(dir) })
+	}
+	if err = errors.Join(err, g.Wait(), f.Close()); err != nil {
 		return err
 	}
 	if err := w.root.Rename(tmp, name); err != nil {
 		return err
 	}
 	return w.syncDir(path.Dir(name))
+}
+
+// syncFile makes the bytes of a file durable.
+func (w *Workdir) syncFile(name string) error {
+	f, err := w.root.OpenFile(name, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // syncDir makes the names in a directory durable, where the system can.
@@ -441,9 +463,6 @@ func (w *Workdir) dropPartials(drop func(fs.FileInfo) bool) error {
 // commit makes a staged install real. From the moment the journal is there it
 // will be completed, by this process or the next.
 func (w *Workdir) commit(j *journal) error {
-	if err := w.syncDir(j.Stage); err != nil {
-		return err
-	}
 	if err := w.writeState(journalFile, j); err != nil {
 		return err
 	}
@@ -482,12 +501,7 @@ func (w *Workdir) apply(j *journal) error {
 		}
 		dirs[path.Dir(m.Path)] = true
 	}
-	for dir := range dirs {
-		if err := w.syncDir(dir); err != nil {
-			return err
-		}
-	}
-	if err := w.writeState(recordFile, j.Record); err != nil {
+	if err := w.writeState(recordFile, j.Record, slices.Collect(maps.Keys(dirs))...); err != nil {
 		return err
 	}
 	w.record = j.Record
