@@ -19,8 +19,8 @@ import (
 var marker = []byte{0, 0, 0xff, 0xff, 0, 0, 0, 0xff, 0xff}
 
 const (
-	readSize = 64 << 10 // of what is cut
-	// maxPieces bounds memory, at 2 MiB each. One of them is being read, and
+	readSize = 256 << 10 // of what is cut
+	// maxPieces bounds memory, at 2.5 MiB each. One of them is being read, and
 	// as many more are inflated at a time as keep up with whoever hashes and
 	// writes what comes out.
 	maxPieces = 4
