@@ -98,7 +98,8 @@ type Packed struct {
 	*Artifact
 	// Warnings tell what was odd about the files, a sentence each.
 	Warnings []string
-	// Scans are what is in the files, in the order of paths. Whether that lets them be carried, [CheckScans] says.
+	// Scans are what is in the files, in the order of paths. Whether that lets them
+	// be carried, [CheckScans] says.
 	Scans []Scan
 	// Fit says whether the features file is the model's.
 	Fit contract.Result

@@ -158,9 +158,9 @@ func (b *delivery) end(err error) error {
 
 // partial is a blob on its way. Its reader fetches it over a connection of its own
 // as long as that keeps up, and writes of it to a file what is worth keeping: the
-// first piece that it fetches, and every one once the line is slow. Where ranges are served, other
-// connections then fetch the rest, each a piece of its own, and the reader follows
-// them in the file.
+// first piece that it fetches, and every one once the line is slow. Where ranges
+// are served, other connections then fetch the rest, each a piece of its own, and
+// the reader follows them in the file.
 //
 // Whatever an earlier run left there is hashed like the rest. Behind the blob's
 // bytes the file holds how many there are of each piece, as 64-bit numbers, little
@@ -500,8 +500,8 @@ func (p *partial) receive(b []byte) (int, error) {
 	return n, nil
 }
 
-// connect opens the reader's own connection: for one piece, which tells how fast the
-// line is and whether the registry serves ranges, and then for all that
+// connect opens the reader's own connection: for one piece, which tells how fast
+// the line is and whether the registry serves ranges, and then for all that
 // follows.
 func (p *partial) connect() error {
 	if err := p.d.take(p.ctx); err != nil {

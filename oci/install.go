@@ -137,10 +137,10 @@ type stagedFile struct {
 // several connections where one is slow. Where the bytes of a
 // layer turn out to be wrong, it is fetched once more.
 //
-// Files that may be unpickled are scanned on
-// their way; those that are refused are a [*manifest.UnsafeError]. It returns an [*OverwriteError] before
-// anything is fetched, where the manifest tells enough, and in any case before
-// anything is replaced. On any error the directory is as it was. The record will
+// Files that may be unpickled are scanned on their way; those that are refused are
+// a [*manifest.UnsafeError]. It returns an [*OverwriteError] before anything is
+// fetched, where the manifest tells enough, and in any case before anything is
+// replaced. On any error the directory is as it was. The record will
 // name ref.
 func (w *Workdir) Install(ctx context.Context, src manifest.Fetcher, a *manifest.Artifact, ref Reference, o InstallOptions) (Installed, error) {
 	i := newInstaller(w, src, a, o)

@@ -24,32 +24,47 @@ const e2eDownloadSteps = 12
 // The model of TestE2EDownload: noise behind a pickle, which no compressor makes
 // smaller.
 const (
-	heavyModel = "models/model.joblib"
-	heavySize  = 200 << 20
+	heavyModel  = "models/model.joblib"
+	heavySize   = 200 << 20
+	heavyPickle = "\x80\x04\x8c\x18sklearn.ensemble._forest\x8c\x16RandomForestClassifier\x93)\x81."
 )
+
+// heavyProject is a directory with a model of so many bytes of noise behind the
+// pickle.
+func heavyProject(t *testing.T, pickle string, size int64) string {
+	t.Helper()
+	project := t.TempDir()
+	check(t, os.Mkdir(filepath.Join(project, "models"), 0o777))
+	f, err := os.Create(filepath.Join(project, heavyModel))
+	check(t, err)
+	_, err = f.WriteString(pickle)
+	check(t, err)
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{1}), size)
+	check(t, err)
+	check(t, f.Close())
+	return project
+}
+
+// proxy is one in front of the open registry, with its HOST:PORT.
+func (e *e2e) proxy(t *testing.T) (*ocitest.Proxy, string) {
+	t.Helper()
+	next, err := ocitest.Forward("http://" + e.registry)
+	check(t, err)
+	p := ocitest.NewProxy(next)
+	server := httptest.NewServer(p)
+	t.Cleanup(server.Close)
+	t.Cleanup(p.Close)
+	return p, strings.TrimPrefix(server.URL, "http://")
+}
 
 // TestE2EDownload pulls a model of 200 MB from a real registry through a proxy
 // that cuts, stalls and counts, onto disks without room, and several times at
 // once.
 func TestE2EDownload(t *testing.T) {
 	e := prepared(t)
-	project := t.TempDir()
-	check(t, os.Mkdir(filepath.Join(project, "models"), 0o777))
-	f, err := os.Create(filepath.Join(project, heavyModel))
-	check(t, err)
-	_, err = f.WriteString("\x80\x04\x8c\x18sklearn.ensemble._forest\x8c\x16RandomForestClassifier\x93)\x81.")
-	check(t, err)
-	_, err = io.CopyN(f, rand.NewChaCha8([32]byte{1}), heavySize)
-	check(t, err)
-	check(t, f.Close())
-
-	next, err := ocitest.Forward("http://" + e.registry)
-	check(t, err)
-	d := &downloads{e2e: e, Proxy: ocitest.NewProxy(next), project: project}
-	server := httptest.NewServer(d.Proxy)
-	t.Cleanup(server.Close)
-	t.Cleanup(d.Proxy.Close)
-	d.host = strings.TrimPrefix(server.URL, "http://")
+	project := heavyProject(t, heavyPickle, heavySize)
+	d := &downloads{e2e: e, project: project}
+	d.Proxy, d.host = e.proxy(t)
 	for _, format := range []string{"tar+gzip", "raw"} {
 		t.Run(format, func(t *testing.T) {
 			repo := repositoryName(t)
