@@ -190,8 +190,11 @@ func (z *gzipWriter) dispatch() {
 
 // Close packs what is left, writes the trailer and waits for the goroutines.
 func (z *gzipWriter) Close() error {
-	if z.cur != nil {
+	switch {
+	case z.cur != nil && len(z.cur.raw) > 0:
 		z.dispatch()
+	case z.cur != nil: // there was room made, and nothing to put there
+		z.free <- z.cur
 	}
 	close(z.packing)
 	close(z.hashing)

@@ -88,6 +88,22 @@ func TestGzipWriterIsIndependentOfCoresAndChunks(t *testing.T) {
 	}
 }
 
+// TestGzipWriterReads makes the same bytes of what it reads as of what is written.
+func TestGzipWriterReads(t *testing.T) {
+	for _, n := range []int{0, 1, blockSize, 2*blockSize + 1, 3 * blockSize} {
+		data := sample(n)
+		var out bytes.Buffer
+		z := newGzipWriter(&out, nil)
+		read, err := z.ReadFrom(bytes.NewReader(data))
+		if err = errors.Join(err, z.Close()); err != nil || read != int64(n) {
+			t.Fatalf("%d bytes: read %d, %v", n, read, err)
+		}
+		if !bytes.Equal(out.Bytes(), packGzip(t, data, 100_000)) {
+			t.Errorf("%d bytes: other bytes than by Write", n)
+		}
+	}
+}
+
 // failAfter accepts n bytes.
 type failAfter struct{ n int }
 
