@@ -192,7 +192,7 @@ func (c *Client) classifyStatus(e *Error, r Reference, resp *errcode.ErrorRespon
 		kind, what = ErrNotFound, "does not have it"
 	case status == http.StatusConflict || status == http.StatusPreconditionFailed:
 		kind, what = ErrConflict, "refuses to change what is there"
-	case status == http.StatusBadRequest && slices.ContainsFunc(resp.Errors, isDigestInvalid):
+	case status == http.StatusBadRequest && resp.Method != http.MethodGet && resp.Method != http.MethodHead && slices.ContainsFunc(resp.Errors, isDigestInvalid):
 		kind, what = ErrCorrupt, "received other bytes than were sent"
 	case status == http.StatusRequestEntityTooLarge:
 		what = "takes no uploads of this size"

@@ -155,6 +155,8 @@ func TestExplainStatus(t *testing.T) {
 			"list HOST/acme/fraud: HOST takes no uploads of this size (413)"},
 		{"something else", 400, "", errorsJSON("NAME_INVALID", "invalid"), nil,
 			"list HOST/acme/fraud: HOST answered: Bad Request (400): name invalid: invalid"},
+		{"a digest it does not like", 400, "", errorsJSON("DIGEST_INVALID", "invalid"), nil,
+			"list HOST/acme/fraud: HOST answered: Bad Request (400): digest invalid: invalid"},
 		{"not implemented", 501, "text/html", html, nil,
 			"list HOST/acme/fraud: HOST answered: Not Implemented (501)"},
 		{"hostile text", 403, "", errorsJSON("DENIED", "\x1b]0;gotcha\x07\u202e"+strings.Repeat("no\n", 400)), oci.ErrForbidden,
