@@ -205,7 +205,7 @@ const (
 func (c *Client) repository(r Reference, write bool) *repository {
 	ref := registry.Reference{Registry: r.Registry, Repository: r.Repository}
 	return &repository{c: c, single: write && c.has(r.Registry, singlePost), Repository: &remote.Repository{
-		Client:          &session{auth: c.auth(r), ref: ref, write: write},
+		Client:          &session{auth: c.auth(r), ref: ref, write: write, tell: c.o.Progress},
 		Reference:       ref,
 		PlainHTTP:       c.plainHTTP(r.Registry),
 		TagListPageSize: tagPage,

@@ -10,6 +10,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -76,12 +77,16 @@ func (r *repository) blobRequest(ctx context.Context, method string, d v1.Descri
 // whole.
 const maxManifestTries = 3
 
+// parent is the element of a path before the last: what the last one names. Those
+// before it are the repository, which may be called anything.
+func parent(api string) string { return path.Base(path.Dir(api)) }
+
 // isManifestPath reports whether a request is about a manifest.
-func isManifestPath(req *http.Request) bool { return strings.Contains(req.URL.Path, "/manifests/") }
+func isManifestPath(req *http.Request) bool { return parent(req.URL.Path) == "manifests" }
 
 // isListPath reports whether a request is for a page of tags or referrers.
 func isListPath(req *http.Request) bool {
-	return strings.HasSuffix(req.URL.Path, "/tags/list") || strings.Contains(req.URL.Path, "/referrers/")
+	return strings.HasSuffix(req.URL.Path, "/tags/list") || parent(req.URL.Path) == "referrers"
 }
 
 // whole reads the manifest or list that a registry answered with, and asks again for
@@ -111,11 +116,20 @@ func (s *session) whole(req *http.Request, resp *http.Response) (*http.Response,
 		if n == maxManifestTries || req.Context().Err() != nil || !altered && !wasCut(err) {
 			return nil, err
 		}
+		var wait time.Duration
+		if n > 1 { // most are by chance, and alone
+			wait = backOff(n-2, 0)
+		}
+		s.tell.emit(Event{Kind: Retried, Reason: reason(s.ref.Registry, err), Wait: wait})
+		if err := sleep(req.Context(), wait); err != nil {
+			return nil, err
+		}
 		if resp, err = s.auth.Do(req); err != nil || resp.StatusCode != http.StatusOK {
 			return resp, err
 		}
 	}
 	if head {
+		resp.Body.Close() // of one that is too large to be read
 		resp.Body = http.NoBody
 	}
 	return resp, nil

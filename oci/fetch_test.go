@@ -307,6 +307,58 @@ func TestManifestsWithoutLength(t *testing.T) {
 	}
 }
 
+// TestRepositoriesOfAnyName reads a blob that is larger than any manifest or list,
+// from repositories that are called like these.
+func TestRepositoriesOfAnyName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"referrers/x", "ml/manifests/x", "tags/list/x", "blobs/x"} {
+		r := NewRegistry()
+		t.Cleanup(r.Close)
+		target, err := newClient(t, oci.Options{}).Create(t.Context(), registryRef(r.Host, name, ""))
+		check(t, err)
+		b := NewBlob("application/x-layer", string(noise(6*mib)))
+		check(t, target.Push(t.Context(), b.Descriptor, bytes.NewReader(b.Data)))
+		r.Inject(get(0, Chunked()))
+		data, err := manifest.ReadBlob(t.Context(), target, b.Descriptor, "blob", 1<<30)
+		if err != nil || !bytes.Equal(data, b.Data) {
+			t.Errorf("%s: %d bytes, %v", name, len(data), err)
+		}
+		if there, err := target.Exists(t.Context(), b.Descriptor); err != nil || !there {
+			t.Errorf("%s: there: %v, %v", name, there, err)
+		}
+	}
+}
+
+// TestLargeAnswerIsLetGo asks what a tag names of a registry that says too little,
+// and then too much: nobody goes on reading that.
+func TestLargeAnswerIsLetGo(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{})
+	srv := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", v1.MediaTypeImageManifest)
+		w.Header().Set("Content-Length", fmt.Sprint(64*mib))
+		if r.Method == http.MethodHead {
+			return
+		}
+		defer close(ended)
+		for range 64 {
+			if _, err := w.Write(make([]byte, mib)); err != nil {
+				return
+			}
+		}
+	})
+	target, err := newClient(t, oci.Options{}).Open(t.Context(), registryRef(hostOf(srv), "ml/fraud", ""))
+	check(t, err)
+	if d, err := target.Resolve(t.Context(), "v1"); err == nil {
+		t.Errorf("resolved to %v", d)
+	}
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Error("the answer is still being sent")
+	}
+}
+
 // TestListsAreReadWhole, of tags and of referrers, though they are cut.
 func TestListsAreReadWhole(t *testing.T) {
 	t.Parallel()

@@ -32,6 +32,7 @@ type session struct {
 	auth  *auth.Client
 	ref   registry.Reference
 	write bool
+	tell  Progress // of manifests and lists that are asked for again
 }
 
 // maxReplay bounds in bytes a manifest that is kept to be sent twice.
@@ -108,17 +109,17 @@ func newHTTPTransport(config *tls.Config, concurrency int) *http.Transport {
 // maxRedirects is as many as net/http follows by itself.
 const maxRedirects = 10
 
-// checkRedirect sees to it that nothing goes on without TLS but what is read and
-// has a digest to be verified by: neither what is sent, nor what a tag is, nor
-// whether a blob is there. Another
-// host does not learn of the session that sent it there. oras-go keeps credentials
-// back.
+// checkRedirect sees to it that nothing goes on without TLS but the reading of
+// blobs: neither what is sent, nor what a tag is. A blob has a digest to be
+// verified by, and whether one is there is believed only until a manifest is
+// refused for want of it. Another host does not learn of the session that sent it
+// there. oras-go keeps credentials back.
 func checkRedirect(req *http.Request, via []*http.Request) error {
 	first := via[0]
 	switch {
 	case len(via) >= maxRedirects:
 		return fmt.Errorf("stopped after %d redirects", maxRedirects)
-	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && !(first.Method == http.MethodGet && isBlob(first.URL.Path)):
+	case first.URL.Scheme == "https" && req.URL.Scheme != "https" && !(reads(first) && isBlob(first.URL.Path)):
 		return &answerError{first.URL.Host, req.Response.StatusCode, nil, "redirects to " + clean(req.URL.Host) + ", where there is no TLS", nil}
 	case !sameOrigin(first.URL, req.URL):
 		req.Header.Del("Referer")
@@ -133,7 +134,7 @@ func reads(req *http.Request) bool {
 
 // isBlob reports whether the path is that of a blob, by its digest.
 func isBlob(api string) bool {
-	return strings.Contains(api, "/blobs/") && digest.Digest(path.Base(api)).Validate() == nil
+	return parent(api) == "blobs" && digest.Digest(path.Base(api)).Validate() == nil
 }
 
 // transport sends requests, again if that can help, logs them and refuses
@@ -366,7 +367,7 @@ func idempotent(req *http.Request) bool {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
 		return true
 	case http.MethodPut:
-		return strings.Contains(req.URL.Path, "/manifests/")
+		return isManifestPath(req)
 	case http.MethodPost:
 		return strings.HasSuffix(req.URL.Path, "/blobs/uploads/")
 	}
@@ -432,7 +433,7 @@ func (t *transport) check(resp *http.Response) error {
 			return fail(ErrNotRegistry, "answers with a web page: it is not a registry", nil)
 		}
 	}
-	if ok && reads(origin) && strings.Contains(api, "/manifests/") && !strings.HasPrefix(mediaType, "application/") {
+	if ok && reads(origin) && isManifestPath(origin) && !strings.HasPrefix(mediaType, "application/") {
 		return fail(ErrNotRegistry, fmt.Sprintf("answers with content type %q instead of a manifest: it is not a registry", clean(mediaType)), nil)
 	}
 	if ok && strings.HasSuffix(api, "/tags/list") && !startsWith(resp, "{") {
