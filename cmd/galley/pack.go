@@ -26,8 +26,10 @@ type packOptions struct {
 	annotations                     []string
 	noVCS                           bool
 	noCache                         bool
-	allow                           []string    // globals of pickles, besides galley.yaml's
-	ahead                           *oci.Lookup // of the tags, where the artifact is to be pushed; or nil
+	allow                           []string // globals of pickles, besides galley.yaml's
+	// lookUp asks for the tags, where the artifact is to be pushed, as soon as its
+	// files are found; or nil.
+	lookUp func() *oci.Lookup
 }
 
 func (o *packOptions) flags(f *pflag.FlagSet) {
@@ -102,9 +104,13 @@ func (a *app) pack(ctx context.Context, dir string, args []string, repository oc
 	if p.selection, err = project.Find(ctx, root.FS(), find); err != nil {
 		err = severalModels(ctx, root.FS(), find, args, repository, err)
 	} else {
+		var ahead *oci.Lookup
+		if o.lookUp != nil {
+			ahead = o.lookUp()
+		}
 		a.addVCS(ctx, dir, p.selection, o, &opts)
 		progress, stop := a.progress("")
-		opts.Read, opts.Ahead = reading(progress), o.ahead.Ahead(a.rulesOf(config, repository), progress)
+		opts.Read, opts.Ahead = reading(progress), ahead.Ahead(a.rulesOf(config, repository), progress)
 		if !o.noCache {
 			opts.Cache = oci.NewFileCache(a.env)
 		}

@@ -19,6 +19,7 @@ type pushOptions struct {
 	packOptions
 	safety
 	dryRun, force bool
+	ahead         *oci.Lookup // of the tags, while the files are read
 }
 
 func (a *app) pushCmd() *cobra.Command {
@@ -122,9 +123,11 @@ func (a *app) packAndSend(ctx context.Context, dst *place, tags, files []string,
 	if !o.dryRun && len(tags) > 0 && dst.ref.Kind == oci.Registry {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
-		// The answer comes while the files are found and read.
-		o.ahead = oci.LookUp(ctx, dst.Target, tags)
-		defer o.ahead.Close()
+		o.lookUp = func() *oci.Lookup {
+			o.ahead = oci.LookUp(ctx, dst.Target, tags)
+			return o.ahead
+		}
+		defer func() { o.ahead.Close() }()
 	}
 	p, err := a.pack(ctx, ".", files, dst.ref, o.packOptions)
 	if err != nil {
