@@ -281,7 +281,7 @@ func (h *heap) extend(v value, items []value) {
 	b := h.boxes.at(v.index())
 	h.remember(v.index())
 	before := b.total
-	b.total += uint32(min(len(items), math.MaxUint32-int(before)))
+	b.total += uint32(min(uint64(len(items)), math.MaxUint32-uint64(before)))
 	kept := max(0, min(len(items), maxKept-int(before)))
 	for _, it := range items[kept:] {
 		b.opaque = b.opaque || it.kind() > kCut
