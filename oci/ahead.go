@@ -5,6 +5,8 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,9 +21,14 @@ const (
 	// guess to send them before it is known what they are: to read them takes
 	// as long as a few requests.
 	defaultAhead = 256 << 20
-	// aheadWait bounds how long the packing waits for a registry that does not
-	// answer before it goes on without it.
+	// aheadWait bounds how long the packing waits for a registry, all in all, before
+	// it goes on without it: what is in the model should show before it has been sent
+	// for an hour.
 	aheadWait = 10 * time.Second
+	// slowLine is what a line has to carry, in bytes a second, to be waited for
+	// longer. Over a slower one the packing is a small part of the push, and no more
+	// than that is to be saved.
+	slowLine = 25e6
 	// lastWait is what the registry gets for its answer to an upload that is given
 	// up: after that it can let go of it.
 	lastWait = 2 * time.Second
@@ -37,19 +44,21 @@ var errNotAhead = errors.New("nothing is sent ahead")
 type stream struct {
 	u        *upload // that has a session, and no digest
 	progress Progress
-	stop     context.CancelFunc
+	giveUp   func()             // has it end with what was sent, and no request begin
+	stop     context.CancelFunc // ends the request that is under way
 	pipe     *io.PipeWriter
+	patience time.Duration // how long the packing still waits; of Write
 	ended    chan struct{} // closed when no request is under way
 	err      error         // why the registry does not have all of it; after ended
 	moved    atomic.Int64  // bytes that were read to be sent
 
 	layer v1.Descriptor // after the packing; empty if it failed
-	taken bool          // an upload has taken the session over
 }
 
 // Ahead returns what [manifest.PackOptions] has of that name: large layers are
 // sent while they are packed to a registry that says it has none of the tags,
-// unless the rules forbid one. [Push] goes on with what was sent so, and Close
+// unless the rules forbid one; on a slow line only their beginnings, so that the
+// packing does not wait for it. [Push] goes on with what was sent so, and Close
 // takes back the rest. progress is told of [Ahead] events.
 func (l *Lookup) Ahead(rules TagRules, progress Progress) func(title string, size int64) manifest.Stream {
 	if l == nil {
@@ -64,22 +73,24 @@ func (l *Lookup) Ahead(rules TagRules, progress Progress) func(title string, siz
 			return nil
 		}
 		ctx, stop := context.WithCancel(context.WithoutCancel(l.ctx))
+		opening, opened := context.WithCancel(Once(l.ctx))
 		r, w := io.Pipe()
 		d := v1.Descriptor{Size: size, Annotations: map[string]string{v1.AnnotationTitle: title}}
 		s := &stream{
 			u:        &upload{blob: blob{Descriptor: d}, r: repo, host: repo.Reference.Registry},
-			progress: progress, stop: stop, pipe: w, ended: make(chan struct{}),
+			progress: progress, stop: stop, pipe: w, ended: make(chan struct{}), patience: aheadWait,
 		}
+		// What is cut short ends as if it were whole. Registries that are still
+		// at it do not let go of it, nor tell how far it is.
+		s.giveUp = func() { w.Close(); opened() }
 		l.mu.Lock()
 		l.streams = append(l.streams, s)
 		l.mu.Unlock()
-		// What is cut short ends as if it were whole. Registries that are still
-		// at it do not let go of it.
-		unhook := context.AfterFunc(l.ctx, func() { w.Close() })
+		unhook := context.AfterFunc(l.ctx, s.giveUp)
 		go func() {
 			defer close(s.ended)
 			defer unhook()
-			if s.err = l.mayStream(rules, s); s.err == nil {
+			if s.err = l.mayStream(opening, rules, s); s.err == nil {
 				s.err = s.send(ctx, r)
 			}
 			r.CloseWithError(errNotAhead)
@@ -89,9 +100,7 @@ func (l *Lookup) Ahead(rules TagRules, progress Progress) func(title string, siz
 }
 
 // mayStream opens a session where all tags are free.
-func (l *Lookup) mayStream(rules TagRules, s *stream) error {
-	ctx, stop := context.WithTimeout(Once(l.ctx), aheadWait)
-	defer stop()
+func (l *Lookup) mayStream(ctx context.Context, rules TagRules, s *stream) error {
 	select {
 	case <-l.done:
 	case <-ctx.Done():
@@ -136,33 +145,40 @@ func (b *streamBody) Read(p []byte) (int, error) {
 }
 
 // Write implements [manifest.Stream].
-func (s *stream) Write(p []byte) (int, error) { return s.pipe.Write(p) }
+func (s *stream) Write(p []byte) (int, error) {
+	start := time.Now()
+	defer time.AfterFunc(s.patience, s.giveUp).Stop()
+	n, err := s.pipe.Write(p)
+	s.patience += time.Duration(n)*time.Second/slowLine - time.Since(start)
+	return n, err
+}
 
 // End implements [manifest.Stream].
 func (s *stream) End(layer v1.Descriptor, err error) {
 	if err == nil {
 		s.layer = layer
 	}
-	s.pipe.Close()
+	s.giveUp()
 }
 
 // end waits for the answer to what was sent, and not for long after ctx is done.
 func (s *stream) end(ctx context.Context) {
+	s.giveUp()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWait, s.stop) })()
 	<-s.ended
 	s.stop()
 }
 
-// take returns the stream of the blob, once, or nil.
+// take returns the stream of the blob, or nil, and leaves it to the caller.
 func (l *Lookup) take(d v1.Descriptor) *stream {
 	if l == nil {
 		return nil
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.streams {
-		if !s.taken && s.layer.Digest == d.Digest {
-			s.taken = true
+	for i, s := range l.streams {
+		if s.layer.Digest == d.Digest {
+			l.streams = slices.Delete(l.streams, i, i+1)
 			return s
 		}
 	}
@@ -179,12 +195,14 @@ func (l *Lookup) Close() {
 	defer l.mu.Unlock()
 	over, stop := context.WithCancel(l.ctx)
 	stop()
+	var ending sync.WaitGroup
 	for _, s := range l.streams {
-		s.end(over)
-		if !s.taken {
+		ending.Go(func() {
+			s.end(over)
 			s.u.cancel(l.ctx, s.u.session)
-		}
+		})
 	}
+	ending.Wait()
 	l.streams = nil
 }
 
@@ -199,19 +217,20 @@ func (u *upload) adopt(ctx context.Context) bool {
 	if s.u.session == nil {
 		return false
 	}
-	u.session, u.inParts = s.u.session, true
-	if s.err == nil && s.moved.Load() == u.Size {
-		u.offset, u.whole = u.Size, true
-		return true
-	}
+	u.session, s.u.session = s.u.session, nil // it is gone on with once
+	signed := u.session.Query().Has(signedOffset)
 	_, refused := errors.AsType[*refusal](s.err)
-	if !refused && !u.session.Query().Has(signedOffset) && u.ask(ctx) && u.offset > 0 {
-		if u.claim(ctx) {
-			u.keep()
-		}
-		return true
+	switch {
+	case s.err == nil && s.moved.Load() > 0: // as the registry says
+		u.offset = s.moved.Load()
+		u.whole = u.offset == u.Size
+	case refused || signed || !u.ask(ctx) || u.offset == 0:
+		u.cancel(ctx, u.session)
+		return false
 	}
-	u.cancel(ctx, u.session)
-	u.inParts = false
-	return false
+	u.inParts = true
+	if !signed && u.claim(ctx) {
+		u.keep()
+	}
+	return true
 }

@@ -3,6 +3,7 @@ package oci_test
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
@@ -118,6 +119,31 @@ func methods(log []Exchange) (patch, get, del int) {
 	return patch, get, del
 }
 
+// uploaded checks how many such requests there were.
+func (s *site) uploaded(t *testing.T, patch, get, del int) {
+	t.Helper()
+	if p, g, d := methods(s.Exchanges()); p != patch || g != get || d != del {
+		t.Errorf("%d chunks, %d questions, %d sessions deleted; want %d, %d, %d", p, g, d, patch, get, del)
+	}
+}
+
+// where has only some requests suffer a mishap.
+func where(some func(*http.Request) bool, m Mishap) Mishap {
+	return func(p *Passage, w http.ResponseWriter, r *http.Request) {
+		if some(r) {
+			m(p, w, r)
+		} else {
+			p.Pass(w, r)
+		}
+	}
+}
+
+// bodiless is the PUT of a layer that came in chunks.
+func bodiless(r *http.Request) bool { return r.ContentLength == 0 }
+
+// ofTheRest is a chunk that is not the first.
+func ofTheRest(r *http.Request) bool { return r.Header.Get("Content-Range") != "" }
+
 // TestPushAhead sends a layer while it is packed, in spite of all that a registry
 // can do about that. What comes of it is there and right, and no session is left.
 func TestPushAhead(t *testing.T) {
@@ -129,14 +155,7 @@ func TestPushAhead(t *testing.T) {
 	refused := func(status int, code string) []Rule { return patch(1, Answer(Up, status, code)) }
 	state := Location(func(u *url.URL) { u.RawQuery = "_state=x" })
 	put := func(m Mishap) []Rule {
-		// Of the layer: its PUT is the only one without a body.
-		return []Rule{{Method: "PUT", Kind: Uploads, Mishap: func(p *Passage, w http.ResponseWriter, r *http.Request) {
-			if r.ContentLength != 0 {
-				p.Pass(w, r)
-				return
-			}
-			m(p, w, r)
-		}, Times: 1}}
+		return []Rule{{Method: "PUT", Kind: Uploads, Mishap: where(bodiless, m), Times: 1}}
 	}
 	for _, tt := range []struct {
 		name            string
@@ -157,7 +176,7 @@ func TestPushAhead(t *testing.T) {
 		{name: "answer lost", rules: patch(1, Cut(Down, 0)), patch: 1, get: 1},
 		{name: "stalls", rules: patch(1, Stall(Up, 200_000)), patch: 1, get: 1, del: 1, again: true, left: true, bound: time.Minute},
 		{name: "answer stalls", rules: patch(1, Stall(Down, 0)), patch: 1, get: 1, bound: time.Minute},
-		{name: "corrupt", rules: patch(1, Corrupt(Up, 200_000)), patch: 1, again: true},
+		{name: "corrupt", rules: patch(1, Corrupt(Up, 200_000)), patch: 1, del: 1, again: true},
 		{name: "short", rules: patch(1, End(Up, 200_000)), patch: 1, del: 1, again: true},
 		{name: "400", rules: refused(400, "UNSUPPORTED"), patch: 1, del: 1, again: true},
 		{name: "401", rules: patch(0, Answer(Up, 401, "UNAUTHORIZED", "WWW-Authenticate", `Basic realm="x"`)), patch: 1, get: 1, del: 1, again: true},
@@ -209,14 +228,11 @@ func TestPushAhead(t *testing.T) {
 				}
 				s.Calm()
 				s.complete(t, "v1", p.Root)
-				patch, get, del := methods(s.Exchanges())
-				if patch != tt.patch || get != tt.get || del != tt.del {
-					t.Errorf("%d chunks, %d questions, %d sessions deleted; want %d, %d, %d", patch, get, del, tt.patch, tt.get, tt.del)
-				}
+				s.uploaded(t, tt.patch, tt.get, tt.del)
 				most := int64(size + 10_000) // with what else there is
 				if tt.again {
 					most += size
-				} else if patch > 1 {
+				} else if tt.patch > 1 {
 					most += 64_000 // what was on its way
 				}
 				if received, _ := s.Moved(); received > most {
@@ -226,6 +242,75 @@ func TestPushAhead(t *testing.T) {
 					t.Errorf("done %d times", n)
 				}
 				if left := s.sessions(t); len(left) > 0 && !tt.left {
+					t.Errorf("%q stayed", left)
+				}
+			})
+		})
+	}
+}
+
+// TestPushAheadSlow packs a layer that the line does not carry as fast: the packing
+// does not wait for long, and what was sent until then counts.
+func TestPushAheadSlow(t *testing.T) {
+	t.Parallel()
+	const size = 40 << 20
+	for _, tt := range []struct {
+		name            string
+		line            int64 // bytes a second
+		rules           []Rule
+		patch, get, del int
+		again           bool // what went ahead was in vain
+		waits           time.Duration
+	}{
+		{name: "slow", line: 1e6, patch: 2, waits: 11 * time.Second},
+		{name: "fast enough", line: 5e6, patch: 1, waits: 9 * time.Second},
+		{name: "silent", rules: []Rule{{Method: "PATCH", Times: 1, Mishap: Pause(Up, 200_000)}}, patch: 2, waits: 11 * time.Second},
+		{name: "slow where locations are signed", line: 1e6, rules: []Rule{{Kind: Uploads, Mishap: Location(func(u *url.URL) { u.RawQuery = "_state=x" })}},
+			patch: 2, waits: 11 * time.Second},
+		{name: "the rest refused", line: 1e6, rules: []Rule{{Method: "PATCH", Times: 1, Mishap: where(ofTheRest, Answer(Up, 416, "RANGE_INVALID"))}},
+			patch: 2, del: 1, again: true, waits: 11 * time.Second},
+		{name: "the rest refused, and gone", line: 1e6, rules: []Rule{{Method: "PATCH", Times: 1, Mishap: where(ofTheRest, Answer(Up, 404, "BLOB_UPLOAD_UNKNOWN"))}},
+			patch: 2, again: true, waits: 11 * time.Second},
+		{name: "the rest cut", line: 1e6, rules: []Rule{{Method: "PATCH", Times: 1, Mishap: where(ofTheRest, Cut(Up, 200_000))}},
+			patch: 3, get: 1, waits: 11 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				defer s.close()
+				s.Inject(tt.rules...)
+				s.Shape(0, tt.line)
+				_, target := s.openAhead(t, oci.Options{CacheDir: t.TempDir()})
+				start := time.Now()
+				p, err := packAhead(t.Context(), target, noisy(size), "v1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				// Of the bubble, where only what waits takes time.
+				if took := time.Since(start); took > tt.waits {
+					t.Errorf("the packing took %v; want at most %v", took, tt.waits)
+				}
+				if tt.name == "silent" {
+					s.Calm()
+				}
+				if _, err := p.push(t.Context(), "v1"); err != nil {
+					t.Fatal(err)
+				}
+				s.Calm()
+				s.complete(t, "v1", p.Root)
+				s.uploaded(t, tt.patch, tt.get, tt.del)
+				layer := layerOf(p.Packed, size).Size
+				most := layer + 10_000 // with what else there is
+				if tt.again {
+					most += layer
+				} else if tt.patch > 2 {
+					most += 1 << 20 // what was on its way
+				}
+				if received, _ := s.Moved(); received > most {
+					t.Errorf("%d bytes went up for %d", received, layer)
+				}
+				if left := s.sessions(t); len(left) > 0 && tt.name != "the rest refused, and gone" {
 					t.Errorf("%q stayed", left)
 				}
 			})
@@ -368,6 +453,17 @@ func TestPushAheadGivenUp(t *testing.T) {
 			p.ahead.Close()
 			return errors.Join(err, errors.ErrUnsupported) // what its model is, say
 		}, want: errors.ErrUnsupported},
+		{name: "refused on a slow line", give: func(t *testing.T, s *site, ctx context.Context, _ func(), target oci.Target) error {
+			s.Shape(0, 1e6)
+			start := time.Now()
+			p, err := packAhead(ctx, target, noisy(40<<20), "v1")
+			p.ahead.Close()
+			if took := time.Since(start); took > 13*time.Second {
+				t.Errorf("told after %v", took)
+			}
+			time.Sleep(time.Minute) // of the bubble
+			return errors.Join(err, errors.ErrUnsupported)
+		}, want: errors.ErrUnsupported},
 		{name: "interrupted", give: func(t *testing.T, s *site, ctx context.Context, stop func(), target oci.Target) error {
 			s.Inject(Rule{Method: "PATCH", Mishap: Do(Up, 200_000, stop)})
 			p, err := packAhead(ctx, target, noisy(20<<20), "v1")
@@ -468,6 +564,132 @@ func TestPushAheadGivenUp(t *testing.T) {
 				}
 				if left := s.sessions(t); len(left) > 0 && !tt.left {
 					t.Errorf("%q stayed", left)
+				}
+			})
+		})
+	}
+}
+
+// TestPushAheadPatience waits for a line that is slower than the packing, but not
+// slow.
+func TestPushAheadPatience(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		line int64 // bytes a second
+		ends bool
+	}{{30e6, false}, {15e6, true}} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newSite(t)
+			defer s.close()
+			s.Inject(Rule{Method: "PATCH", Mishap: func(_ *Passage, w http.ResponseWriter, r *http.Request) {
+				io.Copy(io.Discard, r.Body)
+				w.Header().Set("Location", r.URL.Path)
+				w.WriteHeader(http.StatusAccepted)
+			}})
+			s.Shape(0, tt.line)
+			_, target := s.openAhead(t, oci.Options{})
+			l := oci.LookUp(t.Context(), target, []string{"v1"})
+			defer l.Close()
+			const size = 400_000_000
+			w := l.Ahead(oci.TagRules{}, nil)("models", size)
+			var n, sent int
+			var err error
+			for piece := make([]byte, 1_000_000); n < size && err == nil; n += sent {
+				sent, err = w.Write(piece)
+			}
+			if (err != nil) != tt.ends {
+				t.Errorf("%d bytes a second: %v after %d bytes; want an end: %v", tt.line, err, n, tt.ends)
+			}
+		})
+	}
+}
+
+// TestPushAheadSilent closes what a registry never answers to: within seconds, and
+// of two layers as soon as of one.
+func TestPushAheadSilent(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name string
+		rule Rule
+		most time.Duration
+	}{
+		{"tags", Rule{Kind: Manifests, Mishap: Stall(Down, 0)}, 0},
+		{"start", Rule{Method: "POST", Mishap: Stall(Down, 0)}, 0},
+		{"chunks", Rule{Method: "PATCH", Mishap: Stall(Up, 1000)}, 2 * time.Second},
+		{"all but the start", Rule{Kind: Uploads, Mishap: where(func(r *http.Request) bool { return r.Method != "POST" }, Stall(Up, 0))}, 7 * time.Second}, // with the DELETE
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				defer s.close()
+				s.Inject(tt.rule)
+				_, target := s.openAhead(t, oci.Options{})
+				ctx, stop := context.WithCancel(t.Context())
+				defer stop()
+				l := oci.LookUp(ctx, target, []string{"v1"})
+				open := l.Ahead(oci.TagRules{}, nil)
+				for _, title := range []string{"models", "data"} {
+					w := open(title, 300_000)
+					go w.Write(noise(300_000))
+				}
+				synctest.Wait()
+				start := time.Now()
+				l.Close()
+				if took := time.Since(start); took > tt.most {
+					t.Errorf("closed after %v; want at most %v", took, tt.most)
+				}
+			})
+		})
+	}
+}
+
+// TestPushAheadKilled goes on with what was sent ahead when the push is killed
+// before the registry has confirmed it.
+func TestPushAheadKilled(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name  string
+		line  int64
+		rules []Rule
+		patch int
+	}{
+		{name: "sent whole", patch: 1, rules: []Rule{{Method: "PUT", Kind: Uploads, Mishap: where(bodiless, Stall(Up, 0))}}},
+		{name: "given up", line: 1e6, patch: 3, rules: []Rule{{Method: "PATCH", Mishap: where(ofTheRest, Stall(Up, 0))}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t)
+				defer s.close()
+				const size = 20 << 20
+				fsys := noisy(size)
+				s.Shape(0, tt.line)
+				s.Inject(tt.rules...)
+				cache := t.TempDir()
+				c, target := s.openAhead(t, oci.Options{CacheDir: cache})
+				oci.SetSizes(c, 20_000, 100_000)
+				ctx, stop := context.WithCancel(t.Context())
+				p, err := packAhead(ctx, target, fsys, "v1")
+				if err != nil {
+					t.Fatal(err)
+				}
+				go func() { <-s.Stalled(); stop() }()
+				if _, err := p.push(ctx, "v1"); !errors.Is(err, context.Canceled) {
+					t.Fatal(err)
+				}
+				s.Calm()
+				s.Shape(0, 0)
+				_, target = s.open(t, oci.Options{CacheDir: cache})
+				// The next run remembers what the layer is, and packs nothing.
+				if _, err := oci.Push(t.Context(), target, p.Packed, oci.PushOptions{Tags: []string{"v1"}}); err != nil {
+					t.Fatal(err)
+				}
+				s.complete(t, "v1", p.Root)
+				layer := layerOf(p.Packed, size).Size
+				received, _ := s.Moved()
+				if patch, _, _ := methods(s.Exchanges()); patch != tt.patch || received > layer+1<<20 {
+					t.Errorf("%d chunks, %d bytes for %d; want %d chunks, no byte twice", patch, received, layer, tt.patch)
 				}
 			})
 		})

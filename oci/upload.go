@@ -573,6 +573,9 @@ func (u *upload) canGoOn(ctx context.Context, err error) goOn {
 		e.saysCode(errcode.ErrorCodeBlobUploadUnknown, errcode.ErrorCodeBlobUploadInvalid, errcode.ErrorCodeDigestInvalid, errcode.ErrorCodeSizeInvalid):
 		// The session is gone, or the registry has other bytes than those
 		// that were sent: its word on where it was, or a proxy, was wrong.
+		if status == http.StatusNotFound || status == http.StatusGone || e.saysCode(errcode.ErrorCodeBlobUploadUnknown) {
+			u.session = nil
+		}
 		u.noParts = u.noParts || u.inParts
 		if u.lost++; u.lost <= maxLost {
 			return inNewSession
@@ -590,7 +593,14 @@ func (u *upload) resync(ctx context.Context, how goOn) (there bool, err error) {
 	if u.from != "" {
 		u.from = u.r.Reference.Repository
 	}
+	old := u.session
+	if how == inThisSession && !u.inParts {
+		old = nil // a PUT that was cut may yet come to its end
+	}
 	_, there, err = u.begin(ctx)
+	if err == nil && !there {
+		u.cancel(ctx, old)
+	}
 	return there, err
 }
 

@@ -43,8 +43,9 @@ part, features, summary, doc, code or dataset, or a media type.
 A model that has not been written to since the last push is not read again to
 find that out: what was in it is kept in the user's cache directory, or
 $GALLEY_CACHE. Before anything is written, all of it is read. One of more than
-256 MiB is sent to a registry while it is read, if none of the tags is there yet;
-that upload is deleted if the push is refused or interrupted.
+256 MiB is sent to a registry while it is read, if none of the tags is there yet
+and as far as the line keeps up; that upload is deleted if the push is refused, or
+interrupted before all of it is read.
 
 Push reads what is pickled in the model, and never loads it. It refuses (exit 3)
 what would run code when it is loaded, and features that are not the model's;
