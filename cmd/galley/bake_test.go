@@ -188,9 +188,9 @@ func TestBakeCut(t *testing.T) {
 		}
 	}
 	galley := func(t *testing.T, cache string, args ...string) (int, string) {
-		var story strings.Builder
+		var story stream
 		code := run(t.Context(), args, strings.NewReader(""), io.Discard, &story, env(cache))
-		return code, story.String()
+		return code, story.take()
 	}
 	warm := filepath.Join(dir, "cache")
 	must := func(args ...string) {

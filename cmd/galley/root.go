@@ -71,7 +71,8 @@ Exit codes:
 `
 
 // run is the program: it builds a fresh command tree, runs it and returns the
-// exit code. It is the only place where errors are shown.
+// exit code. It is the only place where errors are shown. Transfers write to
+// errOut from several goroutines at once.
 func run(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer, env func(string) string) int {
 	a := &app{in: in, out: out, err: errOut, env: env, release: func() {}}
 	root := a.rootCmd()

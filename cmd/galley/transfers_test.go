@@ -250,12 +250,13 @@ func (f *faulty) galley(args ...string) (code int, story string) {
 }
 
 func (f *faulty) galleyIn(ctx context.Context, args ...string) (code int, story string) {
-	var stdout, stderr bytes.Buffer
+	var stdout bytes.Buffer
+	var stderr stream
 	code = run(ctx, args, strings.NewReader(""), &stdout, &stderr, func(name string) string {
 		return map[string]string{"HOME": f.home}[name]
 	})
 	f.said = stdout.String()
-	return code, stderr.String()
+	return code, stderr.take()
 }
 
 // harm has galley meet with the rules, until it is done or a request is left
