@@ -441,6 +441,14 @@ func TestPushNotAhead(t *testing.T) {
 // the push does not come to it.
 func TestPushAheadGivenUp(t *testing.T) {
 	t.Parallel()
+	packed := func(t *testing.T, ctx context.Context, target oci.Target) *aheadPush {
+		t.Helper()
+		p, err := packAhead(ctx, target, noisy(300_000), "v1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
 	for _, tt := range []struct {
 		name string
 		// give packs, with the way to cancel its context, and gives up.
@@ -478,19 +486,13 @@ func TestPushAheadGivenUp(t *testing.T) {
 			return err
 		}, want: context.Canceled, left: true},
 		{name: "interrupted before the end", give: func(t *testing.T, s *site, ctx context.Context, stop func(), target oci.Target) error {
-			p, err := packAhead(ctx, target, noisy(300_000), "v1")
-			if err != nil {
-				return err
-			}
+			p := packed(t, ctx, target)
 			stop()
-			_, err = p.push(ctx, "v1")
+			_, err := p.push(ctx, "v1")
 			return err
 		}, want: context.Canceled},
 		{name: "interrupted at the end", give: func(t *testing.T, s *site, ctx context.Context, stop func(), target oci.Target) error {
-			p, err := packAhead(ctx, target, noisy(300_000), "v1")
-			if err != nil {
-				return err
-			}
+			p := packed(t, ctx, target)
 			s.Inject(Rule{Method: "PUT", Kind: Uploads, Mishap: func(p *Passage, w http.ResponseWriter, r *http.Request) {
 				if r.ContentLength == 0 {
 					stop()
@@ -499,7 +501,7 @@ func TestPushAheadGivenUp(t *testing.T) {
 				}
 				p.Pass(w, r)
 			}})
-			_, err = p.push(ctx, "v1")
+			_, err := p.push(ctx, "v1")
 			return err
 		}, want: context.Canceled, left: true},
 		{name: "changed", give: func(t *testing.T, _ *site, ctx context.Context, _ func(), target oci.Target) error {
@@ -511,16 +513,14 @@ func TestPushAheadGivenUp(t *testing.T) {
 			return err
 		}, want: errors.ErrUnsupported},
 		{name: "tag taken", give: func(t *testing.T, s *site, ctx context.Context, _ func(), target oci.Target) error {
-			p, err := packAhead(ctx, target, noisy(300_000), "v1")
-			if err != nil {
-				return err
-			}
+			p := packed(t, ctx, target)
 			_, other := s.open(t, oci.Options{})
 			if _, err := oci.Push(ctx, other, packProject(t, project("two"), manifest.PackOptions{}), oci.PushOptions{Tags: []string{"v1"}}); err != nil {
 				return err
 			}
 			time.Sleep(time.Minute) // of the bubble: to know of the tag is long ago
-			if _, err = p.push(ctx, "v1"); err == nil {
+			_, err := p.push(ctx, "v1")
+			if err == nil {
 				return nil
 			}
 			if _, ok := errors.AsType[*oci.TakenError](err); ok {
@@ -529,10 +529,7 @@ func TestPushAheadGivenUp(t *testing.T) {
 			return err
 		}, want: errors.ErrUnsupported},
 		{name: "there already", give: func(t *testing.T, s *site, ctx context.Context, _ func(), target oci.Target) error {
-			p, err := packAhead(ctx, target, noisy(300_000), "v1")
-			if err != nil {
-				return err
-			}
+			p := packed(t, ctx, target)
 			_, other := s.open(t, oci.Options{})
 			if _, err := oci.Push(ctx, other, p.Packed, oci.PushOptions{Tags: []string{"v1"}}); err != nil {
 				return err

@@ -133,9 +133,9 @@ type stagedFile struct {
 //
 // A registry that cuts the connection is asked for the rest. What there is of a
 // large layer when an install fails or is killed is kept for the next one, for a
-// week at most, unless it came so fast that it is not worth it; the largest come over
-// several connections where one is slow. Where the bytes of a
-// layer turn out to be wrong, it is fetched once more.
+// week at most, unless it came so fast that it is not worth it; the largest come
+// over several connections where one is slow. Where the bytes of a layer turn out
+// to be wrong, it is fetched once more.
 //
 // Files that may be unpickled are scanned on their way; those that are refused are
 // a [*manifest.UnsafeError]. It returns an [*OverwriteError] before anything is

@@ -256,7 +256,7 @@ func (a *app) client() (*oci.Client, error) {
 	}
 	cache := oci.CacheDir(a.env)
 	if dir := a.env("GALLEY_CACHE"); dir != "" && dir != cache {
-		a.warn("GALLEY_CACHE is no absolute path, and ignored: %s", printable(dir))
+		a.warn(`GALLEY_CACHE=%s is ignored, for it is no absolute path; GALLEY_CACHE="$PWD"/%[1]s is one`, printable(shellWord(dir)))
 	}
 	if a.flags.noCache {
 		cache = ""
